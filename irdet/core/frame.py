@@ -1,0 +1,186 @@
+"""The one preprocessing: raw pixels from any source -> Frame, the same for training, calibration and the device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from irdet.core.errors import FrameError, UsageError
+
+#: Quantisation noise of one count: the standard deviation of a uniform error of width 1 (1/sqrt(12)).
+QUANTISATION_NOISE = 0.29
+
+#: Float pixels of at least this size are no measurement but a mark for "no data" (-3.4e38 in GeoTIFF).
+NO_DATA = 1e30
+
+#: Weight of the newest frame in the running minimum and maximum of deep sources.
+RANGE_SMOOTHING = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One grey frame, ready for a model.
+
+    Attributes:
+        pixels: float32 [H, W] in [0, 1].
+        raw: Counts of the source, [H, W], where it is deeper than 8 bits; else None.
+        lsb: One count of the source in units of `counts`: 1 for integer sources, 0 for float ones.
+        bad: bool [H, W], pixels whose value was not usable and was replaced; None where there are none.
+        index: Number of the frame in its source, from 0.
+        time: Seconds since the start of the source; None where it has no clock.
+        source: Name for messages and records.
+    """
+
+    pixels: NDArray[np.float32]
+    raw: NDArray[np.generic] | None = None
+    lsb: float = 1.0
+    bad: NDArray[np.bool_] | None = None
+    index: int = 0
+    time: float | None = None
+    source: str = ""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        height, width = self.pixels.shape
+        return height, width
+
+    @property
+    def counts(self) -> NDArray[np.float32]:
+        """float32 [H, W]: the raw counts; an 8-bit source's are 0 to 255."""
+        if self.raw is not None:
+            return self.raw.astype(np.float32)
+        return self.pixels * np.float32(255.0)
+
+
+class Preprocessor:
+    """Maps raw pixels to [0, 1]. Holds the running range of deep sources, so use one per source.
+
+    8-bit sources are divided by 255. Deeper ones are mapped by a declared range, or by the minimum and maximum
+    of the frame (bad pixels left out), smoothed over frames. Nothing inside the measured range is ever clipped:
+    in infrared frames the brightest pixels are the targets.
+
+    Args:
+        range: `(low, high)` in counts that map to 0 and 1, or None to follow the data.
+
+    Raises:
+        UsageError: The range is empty or not finite.
+    """
+
+    def __init__(self, range: tuple[float, float] | None = None) -> None:
+        if range is not None and not -NO_DATA < np.float32(range[0]) < np.float32(range[1]) < NO_DATA:
+            raise UsageError(f"--range {range[0]:g},{range[1]:g}: the low end must be below the high end")
+        self._declared = range
+        self._running: tuple[float, float] | None = None
+
+    def __call__(self, raw: NDArray[np.generic], index: int = 0, time: float | None = None, source: str = "") -> Frame:
+        """Maps one frame.
+
+        Args:
+            raw: [H, W], or [H, W, 1|3|4] in OpenCV's order (BGR), which is turned to grey first.
+                uint8, uint16, other integers, bool, or float. Floats that lie in [0, 1] are taken as they are.
+            index: Number of the frame in its source.
+            time: Seconds since the start of the source.
+            source: Name for messages.
+
+        Returns:
+            The frame; `pixels` is float32 in [0, 1].
+
+        Raises:
+            FrameError: Not an image, empty, or without one finite pixel.
+        """
+        where = f"{source or 'frame'} (frame {index})"
+        raw = _grey(np.asarray(raw), where)
+        if raw.dtype == np.uint8 and self._declared is None:
+            return Frame(raw.astype(np.float32) / np.float32(255.0), index=index, time=time, source=source)
+
+        with np.errstate(over="ignore"):
+            values = raw.astype(np.float32)
+        bad = ~(np.abs(values) < NO_DATA)  # NaN too
+        if bad.all():
+            raise FrameError(f"{where} has no finite pixel")
+        lsb = 1.0 if np.issubdtype(raw.dtype, np.integer) else 0.0
+        some_bad = bool(bad.any())
+        if some_bad:
+            values = _fill(values, bad)
+        low, high = self._range(values[~bad] if some_bad else values, raw.dtype)
+        pixels = np.clip((values - np.float32(low)) / np.float32(high - low), 0.0, 1.0)
+        return Frame(
+            pixels.astype(np.float32, copy=False),
+            raw=values if some_bad else raw,
+            lsb=lsb,
+            bad=bad if some_bad else None,
+            index=index,
+            time=time,
+            source=source,
+        )
+
+    def _range(self, values: NDArray[np.float32], dtype: np.dtype) -> tuple[float, float]:
+        if self._declared is not None:
+            return self._declared
+        low, high = float(values.min()), float(values.max())
+        if self._running is None:
+            if dtype == np.bool_ or (np.issubdtype(dtype, np.floating) and low >= 0.0 and high <= 1.0):
+                return 0.0, 1.0
+        else:
+            old_low, old_high = self._running
+            # Widen at once, shrink slowly: a range that lags behind a bright target would clip it.
+            low = min(low, old_low + RANGE_SMOOTHING * (low - old_low))
+            high = max(high, old_high + RANGE_SMOOTHING * (high - old_high))
+        self._running = (low, high)
+        return low, max(high, low + 1e-6 * max(1.0, abs(low)))
+
+
+def pad_to_multiple(pixels: NDArray[np.float32], stride: int) -> NDArray[np.float32]:
+    """Pads [H, W] at the bottom and the right to multiples of `stride`, by reflection.
+
+    A frame that is smaller than its padding is reflected as often as it takes.
+    """
+    height, width = pixels.shape
+    return pad_to(pixels, -(-height // stride) * stride, -(-width // stride) * stride)
+
+
+def pad_to(pixels: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """Pads [H, W] at the bottom and the right to at least `height` x `width`, by reflection."""
+    bottom, right = max(0, height - pixels.shape[0]), max(0, width - pixels.shape[1])
+    if not bottom and not right:
+        return pixels
+    return np.pad(pixels, ((0, bottom), (0, right)), mode="reflect")
+
+
+def _grey(raw: NDArray[np.generic], where: str) -> NDArray[np.generic]:
+    channels = raw.shape[2] if raw.ndim == 3 else 1
+    if raw.ndim not in (2, 3) or channels not in (1, 3, 4) or 0 in raw.shape:
+        raise FrameError(f"{where} has shape {list(raw.shape)}, not [height, width] of a grey or colour image")
+    if raw.dtype.kind not in "buif":
+        raise FrameError(f"{where} holds {raw.dtype}, not numbers")
+    if raw.ndim == 2:
+        return raw
+    if channels == 1:
+        return raw[:, :, 0]
+    import cv2
+
+    if raw.dtype not in (np.uint8, np.uint16):
+        raw = raw.astype(np.float32)
+    return cv2.cvtColor(np.ascontiguousarray(raw[:, :, :3]), cv2.COLOR_BGR2GRAY)
+
+
+def _fill(values: NDArray[np.float32], bad: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Replaces bad pixels by the mean of the good ones around them, in the smallest window that holds some."""
+    import cv2
+
+    good = np.where(bad, 0.0, values).astype(np.float64)
+    there = (~bad).astype(np.float64)
+    filled, missing, reach = values.copy(), bad, 1
+    while missing.any():
+        size = (2 * reach + 1, 2 * reach + 1)
+        total, number = (
+            cv2.boxFilter(plane, -1, size, normalize=False, borderType=cv2.BORDER_CONSTANT) for plane in (good, there)
+        )
+        found = missing & (number > 0.5)
+        filled[found] = total[found] / number[found]
+        missing = missing & ~found
+        reach *= 2
+    return filled

@@ -1,0 +1,209 @@
+"""Probability map -> targets: threshold, connected components, and what an engineer asks of each."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from irdet.core.errors import UsageError
+from irdet.core.frame import QUANTISATION_NOISE, Frame
+
+#: Pixels between a target's bounding box and the ring in which its background is measured.
+GUARD = 2
+
+#: Width of that ring in pixels.
+RING = 20
+
+
+@dataclass(frozen=True)
+class Target:
+    """One connected component of the thresholded probability map.
+
+    Coordinates are in pixels of the source frame; pixel centres lie at whole numbers.
+
+    Attributes:
+        x: Centroid, weighted by probability, px.
+        y: Centroid, weighted by probability, px.
+        bbox: Left, top, width, height in whole pixels.
+        area: Pixels in the component.
+        score: Largest probability in it, 0 to 1.
+        mean_score: Mean probability in it, 0 to 1.
+        peak: Count of the pixel that differs most from the background (raw counts; 0 to 255 for 8-bit sources).
+        background: Mean count of the ring around it.
+        background_std: Standard deviation of the ring, counts.
+        contrast: Mean count of the target minus `background`; negative for a cold target.
+        scr: Signal-to-clutter ratio |contrast| / max(background_std, quantisation noise).
+        touches_border: The component reaches the edge of the frame.
+        saturated: A pixel of it stands at the top of the source's range.
+        bad_pixel: A pixel of it was not usable and had been replaced.
+        frame: Index of its frame.
+        time: Time of its frame in seconds, None where the source has no clock.
+    """
+
+    x: float
+    y: float
+    bbox: tuple[int, int, int, int]
+    area: int
+    score: float
+    mean_score: float
+    peak: float
+    background: float
+    background_std: float
+    contrast: float
+    scr: float
+    touches_border: bool = False
+    saturated: bool = False
+    bad_pixel: bool = False
+    frame: int = 0
+    time: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields as JSON values."""
+        return asdict(self)
+
+
+def extract_targets(
+    probability: NDArray[np.float32],
+    frame: Frame,
+    threshold: float = 0.5,
+    *,
+    min_area: int = 1,
+    max_area: int | None = None,
+    connectivity: int = 8,
+    ignore: NDArray[np.bool_] | None = None,
+) -> tuple[Target, ...]:
+    """Finds the targets in a probability map.
+
+    Args:
+        probability: float32 [H, W] in [0, 1], as large as the frame.
+        frame: The frame it was computed from; background and contrast are measured in its counts.
+        threshold: A pixel belongs to a target when its probability is at least this.
+        min_area: Smaller components are dropped, px.
+        max_area: Larger components are dropped, px; None for no limit.
+        connectivity: 4 or 8.
+        ignore: bool [H, W]; a component whose centroid pixel or whose larger part lies in it is dropped.
+
+    Returns:
+        The targets, best score first.
+
+    Raises:
+        UsageError: Shapes differ, the threshold is no probability above 0, or connectivity is neither 4 nor 8.
+    """
+    import cv2
+
+    if probability.shape != frame.shape or (ignore is not None and ignore.shape != frame.shape):
+        other = probability if probability.shape != frame.shape else ignore
+        assert other is not None
+        raise UsageError(f"map of {list(other.shape)} does not fit the frame of {list(frame.shape)}")
+    if connectivity not in (4, 8):
+        raise UsageError(f"connectivity {connectivity}: must be 4 or 8")
+    if not 0 < threshold <= 1:
+        raise UsageError(f"threshold {threshold:g}: must be above 0 and at most 1")
+
+    mask = probability >= threshold
+    pixels = np.flatnonzero(mask)
+    if not pixels.size:
+        return ()
+    # From here on only the pixels that are set are touched, and the box around them: targets are few and small.
+    ys, xs = np.divmod(pixels, mask.shape[1])
+    y0, x0 = int(ys[0]), int(xs.min())
+    part = mask[y0 : int(ys[-1]) + 1, x0 : int(xs.max()) + 1]
+    count, labels = cv2.connectedComponents(part.view(np.uint8), connectivity=connectivity, ltype=cv2.CV_32S)
+    owner = labels[ys - y0, xs - x0].astype(np.intp)
+    weight = probability[ys, xs].astype(np.float64)
+    sizes = np.bincount(owner, minlength=count)
+    total = np.bincount(owner, weight, count)
+    with np.errstate(invalid="ignore"):  # the background, label 0, has no pixel
+        cx = np.bincount(owner, weight * xs, count) / total
+        cy = np.bincount(owner, weight * ys, count) / total
+    score = np.zeros(count)
+    np.maximum.at(score, owner, weight)
+    low = np.full((2, count), mask.size)
+    high = np.zeros((2, count), np.intp)
+    for axis, places in enumerate((xs, ys)):
+        np.minimum.at(low[axis], owner, places)
+        np.maximum.at(high[axis], owner, places + 1)
+
+    keep = sizes >= max(min_area, 1)
+    if max_area is not None:
+        keep &= sizes <= max_area
+    if ignore is not None:
+        hidden = np.bincount(owner, ignore[ys, xs], count) * 2 > sizes
+        for label in np.flatnonzero(keep):
+            keep[label] = not (hidden[label] or ignore[round(cy[label]), round(cx[label])])
+
+    top = _top(frame)
+    floor = QUANTISATION_NOISE * frame.lsb
+    targets = []
+    for label in np.flatnonzero(keep):
+        (left, upper), (right, lower), area = low[:, label].tolist(), high[:, label].tolist(), int(sizes[label])
+        width, height = right - left, lower - upper
+        window, inner = _around(left, upper, width, height, frame.shape)
+        box = (slice(upper, lower), slice(left, right))
+        own = labels[upper - y0 : lower - y0, left - x0 : right - x0] == label
+        free = ~mask[window]
+        ring = free.copy()
+        ring[inner] = False
+        # In float64: sums of deep counts leave the 24 bits of float32.
+        body = _counts(frame, box)[own]
+        outside = _counts(frame, window)[ring if ring.any() else free]
+        if not outside.size:
+            outside = body.mean(keepdims=True)
+        background, deviation = float(outside.mean()), float(outside.std())
+        contrast = float(body.mean()) - background
+        targets.append(
+            Target(
+                x=float(cx[label]),
+                y=float(cy[label]),
+                bbox=(left, upper, width, height),
+                area=area,
+                score=float(score[label]),
+                mean_score=float(total[label] / area),
+                peak=float(body[np.argmax(np.abs(body - background))]),
+                background=background,
+                background_std=deviation,
+                contrast=contrast,
+                scr=abs(contrast) / max(deviation, floor, 1e-9),
+                touches_border=left == 0 or upper == 0 or right == frame.shape[1] or lower == frame.shape[0],
+                saturated=bool((body >= top).any()),
+                bad_pixel=frame.bad is not None and bool(frame.bad[box][own].any()),
+                frame=frame.index,
+                time=frame.time,
+            )
+        )
+    return tuple(sorted(targets, key=lambda target: (-target.score, target.y, target.x)))
+
+
+def _counts(frame: Frame, window: tuple[slice, slice]) -> NDArray[np.float64]:
+    """Returns the counts of a part of the frame."""
+    raw = None if frame.raw is None else frame.raw[window]
+    return Frame(frame.pixels[window], raw=raw).counts.astype(np.float64)
+
+
+def _top(frame: Frame) -> float:
+    """Returns the count at which the source saturates."""
+    if frame.raw is None:
+        return 255.0
+    if np.issubdtype(frame.raw.dtype, np.integer):
+        return float(np.iinfo(frame.raw.dtype.str).max)
+    return float("inf")
+
+
+def _around(
+    left: int, upper: int, width: int, height: int, shape: tuple[int, int]
+) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Returns the window of the ring in the frame, and the guarded box to cut out of that window."""
+    reach = GUARD + RING
+    y0, x0 = max(0, upper - reach), max(0, left - reach)
+    window = (
+        slice(y0, min(shape[0], upper + height + reach)),
+        slice(x0, min(shape[1], left + width + reach)),
+    )
+    inner = (
+        slice(max(0, upper - GUARD - y0), upper + height + GUARD - y0),
+        slice(max(0, left - GUARD - x0), left + width + GUARD - x0),
+    )
+    return window, inner
