@@ -1,0 +1,212 @@
+"""MLCL-Net: multiscale local contrast learning networks for infrared small targets.
+
+Source: Yu et al., "Infrared small target detection based on multiscale local contrast learning networks",
+Infrared Physics & Technology 123 (2022), and the authors' PyTorch release, whose layer tables `mlcl-base` and
+`mlcl-small` follow. `mlcl-edge` is irdet's own network in the same spirit for edge devices.
+
+All networks map float32 [N, 1, H, W] in [0, 1] to logits [N, 1, H, W]; the probability is their sigmoid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def conv(
+    inputs: int, outputs: int, kernel: int = 3, *, dilation: int = 1, stride: int = 1, bias: bool = True
+) -> nn.Conv2d:
+    """A convolution with "same" padding."""
+    padding = dilation * (kernel - 1) // 2
+    return nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=padding, dilation=dilation, bias=bias)
+
+
+class ResidualBlock(nn.Module):
+    """conv-BN-ReLU-conv-BN plus identity, then ReLU (He et al. 2016, basic block).
+
+    With `down`, the main path halves the frame by max pooling and the skip path by a strided convolution.
+
+    Args:
+        inputs: Channels in.
+        width: Channels out.
+        down: Whether the block halves the frame, as the first one of levels 2 and 3 does.
+        light: Pool before the first convolution, not after it (a quarter of its work), and leave out the biases that
+            the batch normalisation behind them makes void. False is the authors' form.
+    """
+
+    def __init__(self, inputs: int, width: int, *, down: bool = False, light: bool = False) -> None:
+        super().__init__()
+        bias = not light
+        pool = nn.MaxPool2d(2) if down else nn.Identity()
+        self.main = nn.Sequential(
+            *([pool] if light else []),
+            conv(inputs, width, bias=bias),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            *([] if light else [pool]),
+            conv(width, width, bias=bias),
+            nn.BatchNorm2d(width),
+        )
+        self.skip: nn.Module = (
+            nn.Sequential(conv(inputs, width, stride=2, bias=bias), nn.BatchNorm2d(width), nn.ReLU())
+            if down
+            else nn.Identity()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, inputs, H, W] -> [N, width, H, W], or half of H and W with `down`."""
+        return torch.relu(self.main(x) + self.skip(x))
+
+
+class LCL(nn.Sequential):
+    """Local contrast learning: one branch of MLCL.
+
+    A first convolution gathers what a target of that size looks like, a dilated one compares it with its
+    surroundings: the learned form of the local contrast measure (paper, section 2.2).
+    """
+
+    def __init__(self, width: int, *, kernel: int, gather_dilation: int, dilation: int, norm: bool) -> None:
+        layers: list[nn.Module] = []
+        for step in (
+            conv(width, width, kernel, dilation=gather_dilation, bias=not norm),
+            conv(width, width, 3, dilation=dilation, bias=not norm),
+        ):
+            layers += [step, *([nn.BatchNorm2d(width)] if norm else []), nn.ReLU()]
+        super().__init__(*layers)
+
+
+class MLCL(nn.Module):
+    """Multiscale local contrast learning: three LCL branches side by side, fused by a 1x1 convolution.
+
+    Args:
+        width: Channels in and out.
+        light: The 5x5 gathering convolution becomes a 3x3 with dilation 2 (the same reach, 36 % of the work), and
+            the branches get batch normalisation, without which a network of this size trains slowly.
+    """
+
+    def __init__(self, width: int, *, light: bool = False) -> None:
+        super().__init__()
+        third = (3, 2) if light else (5, 1)
+        self.branches = nn.ModuleList(
+            LCL(width, kernel=kernel, gather_dilation=gather, dilation=dilation, norm=light)
+            for kernel, gather, dilation in ((1, 1, 1), (3, 1, 3), (*third, 5))
+        )
+        self.fuse = conv(3 * width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, width, H, W] -> the same shape; linear at the end, so contrast may be negative."""
+        return cast(Tensor, self.fuse(torch.cat([branch(x) for branch in self.branches], dim=1)))
+
+
+class BFPN(nn.Module):
+    """Bilinear feature pyramid: top-down sums of 1x1-projected levels, upsampled bilinearly.
+
+    Args:
+        widths: Channels of the levels, the finest first.
+        width: Channels of the pyramid.
+        align_corners: True is the authors' corner rule. False is the half-pixel rule, which does not depend on the
+            frame's size, so a padded or tiled frame gives the same answer, and which every runtime has fast code for.
+    """
+
+    def __init__(self, widths: Sequence[int], width: int, *, align_corners: bool) -> None:
+        super().__init__()
+        self.laterals = nn.ModuleList(nn.Sequential(conv(w, width, 1), nn.ReLU()) for w in widths)
+        self.align_corners = align_corners
+
+    def forward(self, levels: Sequence[Tensor]) -> Tensor:
+        """Fuses levels [N, widths[i], H / 2^i, W / 2^i] to [N, width, H, W]."""
+        fused = self.laterals[-1](levels[-1])
+        for lateral, level in zip(reversed(list(self.laterals)[:-1]), reversed(levels[:-1]), strict=True):
+            fused = lateral(level) + F.interpolate(
+                fused, scale_factor=2.0, mode="bilinear", align_corners=self.align_corners
+            )
+        return cast(Tensor, fused)
+
+
+def stage(inputs: int, width: int, blocks: int, *, down: bool, light: bool = False) -> nn.Sequential:
+    """One level of the backbone: `blocks` residual blocks, the first one halving the frame with `down`."""
+    return nn.Sequential(
+        ResidualBlock(inputs, width, down=down, light=light),
+        *(ResidualBlock(width, width, light=light) for _ in range(blocks - 1)),
+    )
+
+
+class MLCLNet(nn.Module):
+    """The authors' network: stem, three levels at 1, 1/2 and 1/4, MLCL at each, BFPN, 1x1 head.
+
+    Args:
+        blocks: Residual blocks per level: 3 is `mlcl-base`, 2 is `mlcl-small`.
+    """
+
+    stride = 4
+
+    def __init__(self, blocks: int) -> None:
+        super().__init__()
+        widths = (16, 32, 64)
+        self.stem = nn.Sequential(
+            conv(1, 16), nn.BatchNorm2d(16), nn.ReLU(), conv(16, 16), nn.BatchNorm2d(16), nn.ReLU()
+        )
+        self.stages = nn.ModuleList(
+            stage(inputs, width, blocks, down=level > 0)
+            for level, (inputs, width) in enumerate(zip((16, *widths), widths, strict=False))
+        )
+        self.mlcl = nn.ModuleList(MLCL(width) for width in widths)
+        self.bfpn = BFPN(widths, 64, align_corners=True)
+        self.head = nn.Sequential(conv(64, 64, 1), nn.ReLU(), conv(64, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float32 [N, 1, H, W] in [0, 1] -> logits [N, 1, H, W]; H and W are multiples of 4."""
+        x = self.stem(x)
+        levels = []
+        for stage_, mlcl in zip(self.stages, self.mlcl, strict=True):
+            x = stage_(x)
+            levels.append(mlcl(x))
+        return cast(Tensor, self.head(self.bfpn(levels)))
+
+
+class MLCLEdge(nn.Module):
+    """irdet's network for the edge: MLCL-Net at half resolution, with a full-size head that sees the frame itself.
+
+    A 2x pixel-unshuffle puts each 2x2 block of pixels into channels, so nothing is thrown away before the first
+    convolution; three levels at 1/2, 1/4 and 1/8 carry light MLCL modules; BFPN fuses them; a pixel shuffle returns
+    to full size. Mask edges decide IoU on targets of 20 px, so the last convolutions run at full size on the
+    shuffled features beside features of the frame.
+
+    Args:
+        widths: Channels of the three levels.
+        blocks: Residual blocks per level.
+        pyramid: Channels of BFPN.
+        detail: Channels of the full-size head, as many from the pyramid as from the frame itself.
+    """
+
+    stride = 8
+
+    def __init__(
+        self, widths: tuple[int, int, int] = (16, 32, 64), blocks: int = 2, pyramid: int = 32, detail: int = 8
+    ) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(conv(4, widths[0], bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU())
+        self.stages = nn.ModuleList(
+            stage(inputs, width, blocks, down=level > 0, light=True)
+            for level, (inputs, width) in enumerate(zip((widths[0], *widths), widths, strict=False))
+        )
+        self.mlcl = nn.ModuleList(MLCL(width, light=True) for width in widths)
+        self.bfpn = BFPN(widths, pyramid, align_corners=False)
+        self.expand = nn.Sequential(conv(pyramid, 4 * detail, 1), nn.ReLU())
+        self.detail = nn.Sequential(conv(1, detail), nn.ReLU())
+        self.head = nn.Sequential(conv(2 * detail, detail), nn.ReLU(), conv(detail, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float32 [N, 1, H, W] in [0, 1] -> logits [N, 1, H, W]; H and W are multiples of 8."""
+        frame = x
+        x = self.stem(F.pixel_unshuffle(x, 2))
+        levels = []
+        for stage_, mlcl in zip(self.stages, self.mlcl, strict=True):
+            x = stage_(x)
+            levels.append(mlcl(x))
+        wide = F.pixel_shuffle(self.expand(self.bfpn(levels)), 2)
+        return cast(Tensor, self.head(torch.cat([wide, self.detail(frame)], dim=1)))

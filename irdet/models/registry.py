@@ -1,0 +1,67 @@
+"""The networks by name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from torch import nn
+
+from irdet.core.errors import UsageError
+from irdet.models.mlcl import MLCLEdge, MLCLNet
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """How to build one network.
+
+    Attributes:
+        name: What users call it.
+        build: Makes it with fresh weights. The module maps float32 [N, 1, H, W] in [0, 1] to logits [N, 1, H, W]
+            and has an attribute `stride`, of which H and W must be multiples.
+        summary: One line for lists.
+    """
+
+    name: str
+    build: Callable[[], nn.Module]
+    summary: str
+
+
+_SPECS = (
+    ModelSpec("mlcl-base", lambda: MLCLNet(blocks=3), "the authors' network, 3 blocks per level"),
+    ModelSpec("mlcl-small", lambda: MLCLNet(blocks=2), "the authors' network, 2 blocks per level"),
+    ModelSpec("mlcl-edge", MLCLEdge, "irdet's network for edge devices"),
+)
+
+#: Every network that irdet can build, by name.
+MODELS = MappingProxyType({spec.name: spec for spec in _SPECS})
+
+
+def find_spec(name: str) -> ModelSpec:
+    """Returns the network of that name.
+
+    Raises:
+        UsageError: No such network; suggests the nearest name.
+    """
+    if name in MODELS:
+        return MODELS[name]
+    near = difflib.get_close_matches(name, MODELS, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(MODELS)}"
+    raise UsageError(f"no network is called {name!r}; {hint}")
+
+
+def create_model(name: str) -> nn.Module:
+    """Builds a network with fresh weights (drawn from torch's global generator).
+
+    Args:
+        name: A key of `MODELS`.
+
+    Returns:
+        The network in training mode; its forward pass gives logits.
+
+    Raises:
+        UsageError: No such network; suggests the nearest name.
+    """
+    return find_spec(name).build()
