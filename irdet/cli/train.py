@@ -1,0 +1,138 @@
+"""`irdet train`: trains a network on a labelled data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from irdet.cli.options import ExistOkOption, JsonOption, NameOption, QuietOption
+from irdet.core.errors import IrdetError, UsageError
+
+
+def train(
+    data: Annotated[Path, typer.Option("--data", help="Labelled data set (images and masks).")],
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", metavar="NAME", help="Network to train.", show_default=False)
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option("--recipe", metavar="NAME", help="A recipe that comes with irdet.", show_default=False),
+    ] = None,
+    split: Annotated[str | None, typer.Option("--split", help="Part of the data set.", show_default=False)] = None,
+    backgrounds: Annotated[
+        Path | None,
+        typer.Option("--backgrounds", metavar="DIR", help="Target-free frames to train on.", show_default=False),
+    ] = None,
+    ckpt: Annotated[
+        Path | None,
+        typer.Option("--ckpt", metavar="FILE", help="Weights to start from (fine-tuning).", show_default=False),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, show_default=False)] = None,
+    batch: Annotated[int | None, typer.Option("--batch", min=1, help="Crops per step.", show_default=False)] = None,
+    crop: Annotated[int | None, typer.Option("--crop", min=16, help="Side of a crop, px.", show_default=False)] = None,
+    rate: Annotated[
+        float | None, typer.Option("--learning-rate", help="Peak rate of AdamW.", show_default=False)
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", min=0, help="Fixes weights, crops and the validation part.", show_default=False),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option("--resume", metavar="RUN", help="Go on with a run: its folder or last.pt.", show_default=False),
+    ] = None,
+    device: Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where to compute.")] = "auto",
+    threads: Annotated[int | None, typer.Option("--threads", min=1, show_default=False)] = None,
+    name: NameOption = None,
+    exist_ok: ExistOkOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Trains a network: best.pt, last.pt, log and a picture of predictions in runs/train/NAME.
+
+    Ctrl-C leaves a checkpoint; the same command with --resume goes on as if nothing had happened.
+    """
+    from irdet.core.extras import require
+
+    torch = require("torch", "train", "training")
+    require("torch.utils.tensorboard", "train", "training")
+
+    from irdet.cli.console import console, print_json, print_table, progress
+    from irdet.cli.rundir import new_run
+    from irdet.models import load_model
+    from irdet.training.dataset import load_training_data
+    from irdet.training.loop import record_protocols
+    from irdet.training.loop import train as run
+    from irdet.training.recipe import Recipe, get_recipe
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    changes = {"epochs": epochs, "batch": batch, "crop": crop, "learning_rate": rate, "seed": seed, "model": model}
+    if resume is not None:
+        folder = resume if resume.is_dir() else resume.parent
+        if ckpt is not None:
+            raise UsageError("--resume takes its weights from the run: leave --ckpt out")
+        plan = _stored_recipe(folder / "last.pt").replace(**changes)
+    else:
+        plan = (get_recipe(recipe) if recipe else Recipe()).replace(**changes)
+    where = _device(torch, device)
+    initial = None
+    if ckpt is not None:
+        loaded = load_model(ckpt)
+        if model is not None and model != loaded.info.variant:
+            raise UsageError(f"--ckpt {ckpt} is {loaded.info.variant}, not {model}")
+        plan, initial = plan.replace(model=loaded.info.variant), loaded.module
+
+    with progress("reading", None, quiet) as advance:
+        frames = load_training_data(data, backgrounds, plan, split, advance)
+    if resume is None:
+        folder = new_run("train", name or plan.model, exist_ok)
+    if not quiet:
+        console().print(
+            f"{plan.model}: {len(frames.train)} images to train on, {len(frames.validation)} to validate, "
+            f"{len(frames.backgrounds)} target-free; on {where}; in {folder}"
+        )
+    steps = -(-len(frames.train) // plan.batch) * plan.epochs
+    with progress("training", steps, quiet) as advance:
+        result = run(plan, frames, folder, device=where, initial=initial, resume=resume is not None, advance=advance)
+    if not result.finished:
+        raise Interrupted(f"stopped in epoch {result.epoch}; to go on: irdet train --data {data} --resume {folder}")
+
+    info = record_protocols(result.best, frames, plan.square)
+    if as_json:
+        print_json({"folder": str(folder), "best": str(result.best), "last": str(result.last), "metrics": info.metrics})
+        return
+    columns = ("size", "iou", "niou", "pd", "fa", "false_per_frame")
+    print_table(
+        "best.pt on the validation part",
+        [(part, *(values[column] for column in columns)) for part, values in info.metrics.items()],
+        ("part", *columns),
+    )
+    console().print(f"checkpoints, log and pictures: {folder}")
+
+
+class Interrupted(IrdetError):
+    """The run was stopped by a signal and can be resumed."""
+
+    exit_code = 130
+
+
+def _stored_recipe(last: Path):  # type: ignore[no-untyped-def]  # Recipe is imported only once torch is known to be there
+    from irdet.models import load_checkpoint
+    from irdet.training.recipe import Recipe
+
+    _, state = load_checkpoint(last)
+    if state is None:
+        raise UsageError(f"--resume {last}: holds weights but no state of a run; to fine-tune give it as --ckpt")
+    values = dict(state["recipe"])
+    return Recipe(**{**values, "jitter": tuple(values["jitter"])})
+
+
+def _device(torch, device: str) -> str:  # type: ignore[no-untyped-def]
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"--device {device}: must be auto, cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise IrdetError("--device cuda: this torch sees no CUDA device (CPU build, or no driver); leave --device out")
+    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"

@@ -1,0 +1,1 @@
+"""Data: readers of real data sets, crops and augmentation, synthetic scenes."""

@@ -1,0 +1,212 @@
+"""Training crops: a stateless sampler, so that step N is the same in a resumed run as in one that never stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from irdet.data.augment import jitter_intensity
+
+#: Pixels around a donated target that are faded out, so that no seam can be learned.
+FEATHER = 3
+
+#: A pasted target must keep this share of its contrast; on bright ground it would be labelled but not visible.
+VISIBLE = 0.5
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How crops are drawn.
+
+    Attributes:
+        batch: Crops per step.
+        crop: Side of a crop, px.
+        squared_share: Crops taken from the frame stretched to a square of `square` px, as the papers' protocol
+            does; the others are taken at native size.
+        square: That square's side, px.
+        centred_share: Crops that hold a target on purpose; the others lie anywhere.
+        background_share: Crops of target-free frames, where there are any.
+        paste: Chance that a crop gets one to three targets of other frames pasted in, target-free crops included.
+        jitter: Range of the random scale.
+        seed: Fixes every draw.
+    """
+
+    batch: int = 8
+    crop: int = 256
+    squared_share: float = 0.5
+    square: int = 512
+    centred_share: float = 0.5
+    background_share: float = 0.15
+    paste: float = 0.3
+    jitter: tuple[float, float] = (0.75, 1.33)
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledFrame:
+    """A preprocessed frame and its truth: float32 [H, W] in [0, 1] and bool [H, W]."""
+
+    pixels: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Donor:
+    """One target lifted off its background: its difference to the inpainted frame (feathered), and its mask."""
+
+    difference: NDArray[np.float32]
+    mask: NDArray[np.float32]
+
+
+class CropSampler:
+    """Draws batches of crops.
+
+    Half of the crops are taken from frames stretched to the papers' square, half at native size, so that the network
+    serves both; scale, flips, transposition and intensity vary. Targets are pasted into other frames, target-free
+    ones included: what is a target must be told by the target, not by the scene that it usually stands in.
+
+    Args:
+        frames: Frames with targets.
+        backgrounds: Target-free frames.
+        sampling: Shares and sizes.
+    """
+
+    def __init__(
+        self, frames: Sequence[LabelledFrame], backgrounds: Sequence[LabelledFrame], sampling: Sampling
+    ) -> None:
+        self.sampling = sampling
+        self._frames = list(frames)
+        self._backgrounds = list(backgrounds)
+        self._centres = [_centres(frame.mask) for frame in frames]
+        self._donors = [donor for frame in frames for donor in lift_targets(frame)]
+
+    def batch(self, step: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Returns the crops of a step: images and masks, both float32 [N, 1, S, S] in [0, 1].
+
+        The frames with targets are gone through in a shuffled order, one epoch after the other.
+        """
+        sampling = self.sampling
+        crops = [self._draw(step * sampling.batch + i) for i in range(sampling.batch)]
+        images, masks = zip(*crops, strict=True)
+        return np.stack(images)[:, None], np.stack(masks)[:, None]
+
+    def _draw(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        sampling = self.sampling
+        rng = np.random.default_rng([sampling.seed, number])
+        free = bool(self._backgrounds) and rng.random() < sampling.background_share
+        centres: NDArray[np.float64] = np.zeros((0, 2))
+        if free:
+            frame = self._backgrounds[rng.integers(len(self._backgrounds))]
+        else:
+            epoch, place = divmod(number, len(self._frames))
+            index = np.random.default_rng([sampling.seed, epoch, 1]).permutation(len(self._frames))[place]
+            frame, centres = self._frames[index], self._centres[index]
+
+        height, width = frame.pixels.shape
+        scale = np.exp(rng.uniform(*np.log(sampling.jitter)))
+        sx = sy = float(scale)
+        if rng.random() < sampling.squared_share:
+            sx, sy = sx * sampling.square / width, sy * sampling.square / height
+        centre = None
+        if len(centres) and rng.random() < sampling.centred_share:
+            centre = centres[rng.integers(len(centres))]
+        image, mask = self._cut(frame, sx, sy, centre, rng)
+        if self._donors and rng.random() < sampling.paste:
+            for _ in range(rng.integers(1, 4)):
+                _paste(image, mask, self._donors[rng.integers(len(self._donors))], (sx, sy), rng)
+        if rng.random() < 0.5:
+            image, mask = image.T, mask.T
+        flips = (slice(None, None, rng.choice((-1, 1))), slice(None, None, rng.choice((-1, 1))))
+        return jitter_intensity(np.ascontiguousarray(image[flips]), rng), np.ascontiguousarray(mask[flips])
+
+    def _cut(
+        self, frame: LabelledFrame, sx: float, sy: float, centre: NDArray[np.float64] | None, rng: np.random.Generator
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Cuts a crop out of the scaled frame; what lies outside is reflected in, as padding does at run time."""
+        size = self.sampling.crop
+        origin = []
+        for axis, (length, scale) in enumerate(((frame.mask.shape[1], sx), (frame.mask.shape[0], sy))):
+            room = length - size / scale  # negative where the whole frame fits into the crop
+            if centre is None:
+                origin.append(rng.uniform(min(0.0, room), max(0.0, room)))
+            else:
+                start = centre[axis] - rng.uniform(0.1, 0.9) * size / scale
+                origin.append(float(np.clip(start, min(0.0, room), max(0.0, room))))
+        # Destination -> source with the half-pixel rule of cv2.resize.
+        matrix = np.array(
+            [[1 / sx, 0, origin[0] + 0.5 / sx - 0.5], [0, 1 / sy, origin[1] + 0.5 / sy - 0.5]], np.float64
+        )
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        image = cv2.warpAffine(frame.pixels, matrix, (size, size), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+        soft = cv2.warpAffine(
+            frame.mask.astype(np.float32), matrix, (size, size), flags=flags, borderMode=cv2.BORDER_REFLECT_101
+        )
+        return image, (soft >= 0.5).astype(np.float32)
+
+
+def lift_targets(frame: LabelledFrame) -> list[Donor]:
+    """Cuts every target out as its difference to the frame with the target inpainted (Telea 2004)."""
+    if not frame.mask.any():
+        return []
+    grown = cv2.dilate(frame.mask.astype(np.uint8), np.ones((5, 5), np.uint8))
+    grey = np.round(frame.pixels * 255).astype(np.uint8)
+    empty = cv2.inpaint(grey, grown, 3, cv2.INPAINT_TELEA).astype(np.float32) / 255
+    soft = cv2.GaussianBlur(grown.astype(np.float32), (0, 0), 1.0)
+    difference = (frame.pixels - empty) * soft
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(frame.mask.astype(np.uint8), connectivity=8)
+    donors = []
+    for label in range(1, count):
+        left, upper, width, height = stats[label][:4]
+        if min(left, upper) == 0 or left + width == labels.shape[1] or upper + height == labels.shape[0]:
+            continue  # cut by the frame's edge: not a whole target
+        reach = FEATHER + 2
+        window = (
+            slice(max(0, upper - reach), upper + height + reach),
+            slice(max(0, left - reach), left + width + reach),
+        )
+        mine = labels[window] == label
+        if (labels[window][~mine] > 0).any():
+            continue  # a neighbour would come along unlabelled
+        donors.append(Donor(difference[window], mine.astype(np.float32)))
+    return donors
+
+
+def _paste(
+    image: NDArray[np.float32],
+    mask: NDArray[np.float32],
+    donor: Donor,
+    scale: tuple[float, float],
+    rng: np.random.Generator,
+) -> None:
+    """Adds a donated target to a crop, in place, unless it does not fit, covers a target, or would not be seen."""
+    stretch = rng.uniform(0.8, 1.25)
+    height, width = donor.mask.shape
+    size = (max(3, round(width * scale[0] * stretch)), max(3, round(height * scale[1] * stretch)))
+    turn = int(rng.integers(4))
+    difference = np.rot90(cv2.resize(donor.difference, size), turn)
+    body = np.rot90(cv2.resize(donor.mask, size), turn) >= 0.5
+    height, width = body.shape
+    if height >= image.shape[0] or width >= image.shape[1] or not body.any():
+        return
+    y, x = rng.integers(image.shape[0] - height), rng.integers(image.shape[1] - width)
+    window = (slice(y, y + height), slice(x, x + width))
+    if mask[window].any():
+        return
+    gain = rng.uniform(0.5, 1.5)
+    pasted = np.clip(image[window] + gain * difference, 0, 1)
+    gained = float((pasted - image[window])[body].mean())
+    wanted = float(gain * difference[body].mean())
+    noise = float(image[window].std())
+    if gained < max(VISIBLE * wanted, 2 * noise, 0.03):
+        return
+    image[window] = pasted
+    mask[window] = np.maximum(mask[window], body)
+
+
+def _centres(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Returns the targets' centroids as [n, 2] (x, y)."""
+    return cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)[3][1:]

@@ -1,0 +1,1 @@
+"""Training: recipe, losses, schedule and the loop. Needs torch."""

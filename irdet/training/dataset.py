@@ -1,0 +1,134 @@
+"""What a run trains and validates on: frames in memory, split by scene."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from irdet.core.errors import DataError
+from irdet.core.frame import Preprocessor
+from irdet.data.crops import LabelledFrame
+from irdet.data.scenes import group_scenes, known_scenes, split_scenes
+from irdet.data.sirst import Sample, load_dataset
+from irdet.training.recipe import Recipe
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """The frames of a run.
+
+    Attributes:
+        train: Frames with targets to train on.
+        backgrounds: Target-free frames to train on; may be empty.
+        validation: Frames with targets of other scenes.
+        validation_names: Their names.
+        free_validation: Target-free frames that are not trained on; may be empty.
+        description: Data sets, counts, and the digest, for the model's record; JSON values.
+        digest: SHA-256 over names and pixels of all frames in their order and parts.
+    """
+
+    train: tuple[LabelledFrame, ...]
+    backgrounds: tuple[LabelledFrame, ...]
+    validation: tuple[LabelledFrame, ...]
+    validation_names: tuple[str, ...]
+    free_validation: tuple[LabelledFrame, ...]
+    description: dict[str, object]
+    digest: str
+
+
+def load_training_data(
+    data: Path,
+    backgrounds: Path | None,
+    recipe: Recipe,
+    split: str | None = None,
+    advance: Callable[..., object] | None = None,
+) -> TrainingData:
+    """Reads a data set and target-free frames, and sets the validation part apart.
+
+    Frames of one sequence look alike, so whole scenes go to one side; which ones is fixed by the recipe's seed.
+
+    Args:
+        data: A SIRST-family data set (see `irdet.data.sirst.load_dataset`).
+        backgrounds: A folder of target-free frames, or None.
+        recipe: Validation share and seed are read from it.
+        split: Part of the data set, for instance `"train"`.
+        advance: Called for each image read.
+
+    Raises:
+        DataError: The data cannot be used.
+        UsageError: There are too few scenes to set some apart.
+    """
+    dataset = load_dataset(data, split)
+    frames = [_read(sample, advance) for sample in dataset]
+    names = [sample.name for sample in dataset]
+    if not any(frame.mask.any() for frame in frames):
+        raise DataError(f"{data} has no image with a target: nothing to learn from")
+    scenes = known_scenes(names)
+    if scenes is None:
+        scenes = group_scenes(
+            [np.round(frame.pixels * 255).astype(np.uint8) for frame in frames],
+            [frame.mask for frame in frames],
+            names,
+        )
+    areas = [float(frame.mask.sum()) for frame in frames]
+    held = split_scenes(scenes, areas, recipe.validation, recipe.seed)
+
+    free: list[LabelledFrame] = []
+    if backgrounds is not None:
+        free = [_read(sample, advance) for sample in load_dataset(backgrounds, empty_truth=True)]
+    order = np.random.default_rng([recipe.seed, 7]).permutation(len(free))
+    kept_back = set(order[: round(recipe.validation * len(free))].tolist())
+
+    train = tuple(frame for frame, out in zip(frames, held, strict=True) if not out)
+    validation = tuple(frame for frame, out in zip(frames, held, strict=True) if out)
+    digest = _digest(names, frames, held.tolist(), free)
+    return TrainingData(
+        train=train,
+        backgrounds=tuple(frame for i, frame in enumerate(free) if i not in kept_back),
+        validation=validation,
+        validation_names=tuple(name for name, out in zip(names, held, strict=True) if out),
+        free_validation=tuple(frame for i, frame in enumerate(free) if i in kept_back),
+        description={
+            "data": dataset.name,
+            "train_images": len(train),
+            "validation_images": len(validation),
+            "scenes": len(set(scenes)),
+            "target_free": str(backgrounds.name) if backgrounds is not None else None,
+            "target_free_images": len(free) - len(kept_back),
+            "target_free_validation_images": len(kept_back),
+            "digest": digest,
+        },
+        digest=digest,
+    )
+
+
+def stretch(frame: LabelledFrame, side: int) -> LabelledFrame:
+    """Returns the frame as the papers' protocol sees it: a square, both resized bilinearly, mask cut at 0.5."""
+    pixels = cv2.resize(frame.pixels, (side, side), interpolation=cv2.INTER_LINEAR)
+    soft = cv2.resize(frame.mask.astype(np.float32), (side, side), interpolation=cv2.INTER_LINEAR)
+    return LabelledFrame(pixels, soft >= 0.5)
+
+
+def _read(sample: Sample, advance: Callable[..., object] | None) -> LabelledFrame:
+    raw, mask = sample.read()
+    frame = LabelledFrame(Preprocessor()(raw, source=sample.name).pixels, mask)
+    if advance is not None:
+        advance()
+    return frame
+
+
+def _digest(
+    names: Sequence[str], frames: Sequence[LabelledFrame], held: Sequence[bool], free: Sequence[LabelledFrame]
+) -> str:
+    digest = hashlib.sha256()
+    for name, frame, out in zip(names, frames, held, strict=True):
+        digest.update(f"{name} {out} {frame.mask.shape}\n".encode())
+        digest.update(np.packbits(frame.mask).tobytes())
+    for frame in (*frames, *free):
+        digest.update(frame.pixels.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,254 @@
+"""The training loop, from top to bottom."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from irdet.core.errors import ModelError, UsageError
+from irdet.core.info import ModelInfo
+from irdet.data.crops import CropSampler
+from irdet.metrics.accumulator import MetricsResult
+from irdet.models import create_model, load_checkpoint, save_checkpoint
+from irdet.training.dataset import TrainingData, stretch
+from irdet.training.logs import RunLog
+from irdet.training.losses import detection_loss
+from irdet.training.recipe import Recipe
+from irdet.training.schedule import Average, rate_at
+from irdet.training.validation import draw_predictions, validate
+
+#: Columns of the log. Validation columns are empty in epochs without one.
+COLUMNS = ("epoch", "step", "train_loss", "rate", "val_iou", "val_niou", "val_pd", "val_fa", "val_free", "seconds")
+
+#: The figures that the model's record keeps of a validation.
+RECORDED = ("iou", "niou", "pd", "fa", "precision", "recall", "f1", "images", "targets", "false_per_frame")
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How a run ended.
+
+    Attributes:
+        best: Checkpoint of the best validation nIoU.
+        last: Checkpoint to resume from.
+        finished: False where it was interrupted.
+        epoch: Epochs done.
+        niou: The best validation nIoU; NaN before the first validation.
+    """
+
+    best: Path
+    last: Path
+    finished: bool
+    epoch: int
+    niou: float
+
+
+def train(
+    recipe: Recipe,
+    data: TrainingData,
+    folder: Path,
+    *,
+    device: str = "cpu",
+    initial: nn.Module | None = None,
+    resume: bool = False,
+    advance: Callable[..., object] = lambda n=1, **fields: None,
+) -> TrainingResult:
+    """Trains a network and leaves `best.pt`, `last.pt`, `log.csv`, TensorBoard events and `predictions.png`.
+
+    On one machine with the same number of threads, a run that was interrupted and resumed ends with the very weights
+    of a run that was not: the crops of a step depend on its number alone, and `last.pt` holds all that changes.
+
+    Args:
+        recipe: What to do.
+        data: What to do it with.
+        folder: Where the files go.
+        device: `"cpu"` or `"cuda"`; CUDA trains in mixed precision.
+        initial: Weights to start from (fine-tuning); fresh ones where None.
+        resume: Go on from `last.pt` in the folder.
+        advance: Called for every step with `epoch`, `loss` and `niou`; for all steps done when resuming.
+
+    Returns:
+        Where the checkpoints are, and whether the run came to its end.
+
+    Raises:
+        UsageError: The folder's run is of another recipe or other data.
+        ModelError: The checkpoint to resume from cannot be used.
+    """
+    where = torch.device(device)
+    torch.manual_seed(recipe.seed)
+    module = initial if initial is not None else create_model(recipe.model)
+    module = module.to(where, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    average = Average(module, recipe.ema)
+    optimizer = torch.optim.AdamW(_groups(module, recipe.weight_decay), lr=recipe.learning_rate)
+    scaler = torch.amp.GradScaler(enabled=where.type == "cuda")
+    sampler = CropSampler(data.train, data.backgrounds, recipe)
+    per_epoch = math.ceil(len(data.train) / recipe.batch)
+    total = per_epoch * recipe.epochs
+    last, best = folder / "last.pt", folder / "best.pt"
+    step, top, loss_sum, spent = 0, math.nan, 0.0, 0.0
+
+    if resume:
+        state = _resumable(last, recipe, data)
+        module.load_state_dict(state["raw"])
+        average.module.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+        scaler.load_state_dict(state["scaler"])
+        step, top, loss_sum, spent = state["step"], state["best"], state["loss"], state["seconds"]
+        advance(step)
+    begun = time.monotonic() - spent
+
+    def keep(path: Path, measured: MetricsResult | None) -> None:
+        info = ModelInfo(
+            variant=recipe.model,
+            training={**data.description, "recipe": recipe.to_dict(), "step": step, "device": where.type},
+            metrics={"validation": _record(measured, "native")} if measured is not None else {},
+        )
+        state = {
+            "raw": module.state_dict(),
+            "average": average.module.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "scaler": scaler.state_dict(),
+            "step": step,
+            "best": top,
+            "loss": loss_sum,
+            "seconds": time.monotonic() - begun,
+            "recipe": recipe.to_dict(),
+            "digest": data.digest,
+        }
+        save_checkpoint(path, average.module, info, state if path == last else None)
+
+    with (
+        RunLog(folder, COLUMNS, step // per_epoch) as log,
+        ThreadPoolExecutor(1) as loader,
+        _interruptible() as interrupted,
+    ):
+        upcoming = loader.submit(sampler.batch, step)
+        while step < total and not interrupted():
+            images, masks = (torch.from_numpy(array).to(where) for array in upcoming.result())
+            upcoming = loader.submit(sampler.batch, step + 1)
+            rate = recipe.learning_rate * rate_at(step, total, recipe.warmup)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            with torch.autocast(where.type, torch.float16, enabled=where.type == "cuda"):
+                logits = module(images.contiguous(memory_format=torch.channels_last))
+            loss = detection_loss(logits, masks, recipe)
+            if not torch.isfinite(loss):
+                raise ModelError(f"the loss is {loss.item()} at step {step}: lower the learning rate; {last} is intact")
+            optimizer.zero_grad(set_to_none=True)
+            scaler.scale(loss).backward()
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(module.parameters(), recipe.clip)
+            scaler.step(optimizer)
+            scaler.update()
+            average.update(module, step)
+            loss_sum += loss.item()
+            step += 1
+            epoch, rest = divmod(step, per_epoch)
+            advance(epoch=f"{epoch}/{recipe.epochs}", loss=loss.item(), niou=top)
+            if rest:
+                continue
+
+            row: dict[str, Any] = {
+                "epoch": epoch - 1,
+                "step": step,
+                "train_loss": loss_sum / per_epoch,
+                "rate": rate,
+                "seconds": time.monotonic() - begun,
+            }
+            loss_sum = 0.0
+            if epoch % recipe.validate_every == 0 or step == total:
+                measured = validate(average.module, data.validation, where)
+                row |= {f"val_{name}": getattr(measured, name) for name in ("iou", "niou", "pd", "fa")}
+                if data.free_validation:
+                    row["val_free"] = validate(average.module, data.free_validation, where).false_per_frame
+                if not measured.niou <= top:
+                    top = measured.niou
+                    keep(best, measured)
+                    draw_predictions(average.module, data.validation, where, folder / "predictions.png")
+            log.write(row)
+            keep(last, None)
+
+        upcoming.cancel()
+        if step < total:
+            keep(last, None)
+    return TrainingResult(best, last, step >= total, step // per_epoch, top)
+
+
+def record_protocols(best: Path, data: TrainingData, square: int) -> ModelInfo:
+    """Measures a checkpoint on the validation part at native size, by the papers' protocol, and on target-free frames.
+
+    The figures are written into the checkpoint's record.
+
+    Args:
+        best: Checkpoint to measure and rewrite.
+        data: The run's data.
+        square: Side of the papers' protocol, px.
+
+    Returns:
+        The record as written.
+    """
+    loaded, _ = load_checkpoint(best)
+    cpu = torch.device("cpu")
+    metrics: dict[str, Any] = {
+        "validation": _record(validate(loaded.module, data.validation, cpu), "native"),
+        f"validation_{square}x{square}": _record(
+            validate(loaded.module, [stretch(frame, square) for frame in data.validation], cpu), f"{square}x{square}"
+        ),
+    }
+    if data.free_validation:
+        metrics["target_free"] = _record(validate(loaded.module, data.free_validation, cpu), "native")
+    return save_checkpoint(best, loaded.module, loaded.info.replace(metrics=metrics))
+
+
+def _groups(module: nn.Module, decay: float) -> list[dict[str, Any]]:
+    """Weight decay is for convolutions; on biases and batch normalisation it only biases them."""
+    decayed = [p for p in module.parameters() if p.ndim > 1]
+    free = [p for p in module.parameters() if p.ndim <= 1]
+    return [{"params": decayed, "weight_decay": decay}, {"params": free, "weight_decay": 0.0}]
+
+
+def _resumable(last: Path, recipe: Recipe, data: TrainingData) -> dict[str, Any]:
+    _, state = load_checkpoint(last)
+    if state is None:
+        raise ModelError(f"{last} holds weights but no state of a training run: it cannot be resumed")
+    if state["digest"] != data.digest:
+        raise UsageError(f"{last} was trained on other data: give the same --data and --backgrounds to resume")
+    # A checkpoint's lists and a recipe's tuples are alike.
+    mine = {key: list(value) if isinstance(value, tuple) else value for key, value in recipe.to_dict().items()}
+    theirs = {key: list(value) if isinstance(value, tuple) else value for key, value in state["recipe"].items()}
+    if differing := sorted(key for key in mine if mine[key] != theirs.get(key)):
+        raise UsageError(f"{last} was trained by another recipe (differs in {', '.join(differing)})")
+    return state
+
+
+def _record(measured: MetricsResult, size: str) -> dict[str, Any]:
+    """Returns the figures as they stand in a model's record."""
+    values = measured.to_dict()
+    return {"size": size, "threshold": measured.threshold, **{name: values[name] for name in RECORDED}}
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Turns Ctrl-C and SIGTERM into a question that the loop asks between steps, so that no step is half done."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop.is_set
+        return
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(kind, lambda *_: stop.set()) for kind in kinds]
+    try:
+        yield stop.is_set
+    finally:
+        for kind, handler in zip(kinds, before, strict=True):
+            signal.signal(kind, handler)

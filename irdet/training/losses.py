@@ -1,0 +1,62 @@
+"""The training loss: soft IoU over the batch and per crop, and cross-entropy over the hardest pixels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from irdet.training.recipe import Recipe
+
+
+def soft_iou_loss(probability: Tensor, truth: Tensor, *, per_sample: bool) -> Tensor:
+    """1 - soft IoU (Rahman & Wang 2016), the loss that MLCL-Net was trained with.
+
+    Summed over the whole batch it weighs every false pixel alike wherever it stands, as the data set's IoU does, and
+    a target-free crop still has a gradient. Summed per crop it weighs every frame alike, as nIoU does; crops
+    without targets have no IoU and are left out.
+
+    Args:
+        probability: [N, 1, H, W] in [0, 1].
+        truth: [N, 1, H, W], 0 or 1.
+        per_sample: Mean over crops instead of one ratio over the batch.
+
+    Returns:
+        Scalar in [0, 1].
+    """
+    axes = (1, 2, 3)
+    overlap = (probability * truth).sum(axes)
+    union = probability.sum(axes) + truth.sum(axes) - overlap
+    if not per_sample:
+        return 1 - (overlap.sum() + 1) / (union.sum() + 1)
+    filled = (truth.sum(axes) > 0).to(overlap.dtype)
+    iou = (overlap + 1) / (union + 1)
+    return 1 - (iou * filled).sum() / filled.sum().clamp(min=1) if bool(filled.any()) else overlap.sum() * 0
+
+
+def hard_pixel_loss(logits: Tensor, truth: Tensor, share: float) -> Tensor:
+    """Binary cross-entropy over the hardest pixels of the batch (Wu et al. 2016, online bootstrapping).
+
+    Targets fill about one pixel in a thousand: the mean over all pixels is a mean over easy sky.
+
+    Args:
+        logits: [N, 1, H, W].
+        truth: [N, 1, H, W], 0 or 1.
+        share: Share of pixels that count.
+
+    Returns:
+        Scalar.
+    """
+    loss = F.binary_cross_entropy_with_logits(logits, truth, reduction="none").flatten()
+    return loss.topk(max(1, int(share * loss.numel()))).values.mean()
+
+
+def detection_loss(logits: Tensor, truth: Tensor, recipe: Recipe) -> Tensor:
+    """The loss of a recipe; logits and truth are [N, 1, H, W], the result is a scalar."""
+    logits = logits.float()  # sums over a batch overflow half precision
+    probability = torch.sigmoid(logits)
+    return (
+        soft_iou_loss(probability, truth, per_sample=False)
+        + recipe.per_sample * soft_iou_loss(probability, truth, per_sample=True)
+        + recipe.pixel * hard_pixel_loss(logits, truth, recipe.hard_share)
+    )

@@ -1,0 +1,45 @@
+"""Learning rate and averaged weights."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from torch import nn
+
+#: The cosine ends at this share of the peak rate.
+FINAL_SHARE = 0.01
+
+
+def rate_at(step: int, total: int, warmup: int) -> float:
+    """Returns the learning rate at a step, as a share of its peak: linear warm-up, then a cosine to 1 %."""
+    warmup = min(warmup, total // 10)
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step - warmup) / max(1, total - warmup)
+    return FINAL_SHARE + (1 - FINAL_SHARE) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+class Average:
+    """Exponential moving average of a network's weights (Polyak averaging), with its batch statistics.
+
+    Args:
+        module: The network to follow.
+        decay: Share of the old average that is kept each step; smaller in the first steps, so that the random
+            initial weights do not linger.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.module = copy.deepcopy(module).eval().requires_grad_(False)
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, step: int) -> None:
+        """Takes in the weights after a step (counted from 0)."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        mine, theirs = self.module.state_dict(), module.state_dict()
+        floats = [key for key, value in mine.items() if value.is_floating_point()]
+        torch._foreach_lerp_([mine[key] for key in floats], [theirs[key] for key in floats], 1 - decay)
+        for key in mine.keys() - set(floats):
+            mine[key].copy_(theirs[key])

@@ -1,0 +1,70 @@
+"""Measuring a network on labelled frames in memory, and a picture of what it sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from irdet.core.files import replacing
+from irdet.core.frame import pad_to_multiple
+from irdet.data.crops import LabelledFrame
+from irdet.metrics.accumulator import Metrics, MetricsResult
+
+#: Frames in the picture, and the side of each in it, px.
+SHOWN, SIDE = 12, 256
+
+
+@torch.inference_mode()
+def predict(module: nn.Module, pixels: NDArray[np.float32], device: torch.device) -> NDArray[np.float32]:
+    """Computes one frame's probability map, padded to the stride and cropped back as at run time.
+
+    Args:
+        module: A network in evaluation mode, which gives logits.
+        pixels: float32 [H, W] in [0, 1].
+        device: Where the network is.
+
+    Returns:
+        float32 [H, W] in [0, 1].
+    """
+    height, width = pixels.shape
+    padded = torch.from_numpy(np.ascontiguousarray(pad_to_multiple(pixels, int(getattr(module, "stride", 1)))))
+    logits = module(padded[None, None].to(device, memory_format=torch.channels_last))
+    return torch.sigmoid(logits.float())[0, 0, :height, :width].cpu().numpy()
+
+
+def validate(module: nn.Module, frames: Sequence[LabelledFrame], device: torch.device) -> MetricsResult:
+    """Measures a network in evaluation mode at threshold 0.5."""
+    metrics = Metrics()
+    for number, frame in enumerate(frames):
+        metrics.add(predict(module, frame.pixels, device), frame.mask, str(number))
+    return metrics.result()
+
+
+def draw_predictions(module: nn.Module, frames: Sequence[LabelledFrame], device: torch.device, path: Path) -> None:
+    """Writes a sheet of frames spread over the validation part: truth outlined green, prediction red."""
+    picks = np.unique(np.linspace(0, len(frames) - 1, SHOWN).round().astype(int))
+    tiles = [_tile(frames[i], predict(module, frames[i].pixels, device)) for i in picks]
+    columns = 4
+    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
+    rows = [np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
+    with replacing(path) as temporary:
+        cv2.imwrite(str(temporary), np.vstack(rows))
+
+
+def _tile(frame: LabelledFrame, probability: NDArray[np.float32]) -> NDArray[np.uint8]:
+    height, width = frame.mask.shape
+    scale = SIDE / max(height, width)
+    size = (round(width * scale), round(height * scale))
+    grey = np.round(cv2.resize(frame.pixels, size, interpolation=cv2.INTER_LINEAR) * 255).astype(np.uint8)
+    tile = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
+    for mask, colour in ((frame.mask, (80, 220, 80)), (probability >= 0.5, (60, 60, 255))):
+        large = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+        outlines, _ = cv2.findContours(large, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(tile, outlines, -1, colour, 1)
+    return cv2.copyMakeBorder(tile, 0, SIDE - size[1], 0, SIDE - size[0], cv2.BORDER_CONSTANT)

@@ -1,0 +1,104 @@
+"""`irdet train`, as a user calls it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+SMALL = ("--epochs", "2", "--batch", "2", "--crop", "64", "--device", "cpu", "--threads", "1", "--quiet")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    (root / "images").mkdir()
+    (root / "masks").mkdir()
+    rng = np.random.default_rng(1)
+    for number in range(0, 16, 2):
+        image = cv2.GaussianBlur(rng.random((80, 96), dtype=np.float32), (0, 0), 3)
+        image = cv2.normalize(image, None, 40, 150, cv2.NORM_MINMAX)
+        mask = np.zeros(image.shape, np.uint8)
+        y, x = rng.integers(20, 60, 2)
+        mask[y : y + 4, x : x + 4] = 255
+        image[mask > 0] = 230
+        cv2.imwrite(str(root / "images" / f"{number}.png"), image.astype(np.uint8))
+        cv2.imwrite(str(root / "masks" / f"{number}.png"), mask)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_trains_and_tells_where_things_are(irdet_command: Callable[..., Any], data: Path, tmp_path: Path) -> None:
+    done = irdet_command("train", "--data", data, *SMALL, "--json")
+    assert done.code == 0, done.err
+    told = json.loads(done.out)
+    assert Path(told["folder"]) == Path("runs/train/mlcl-edge")
+    assert {"validation", "validation_512x512"} <= set(told["metrics"])
+    for name in ("best.pt", "last.pt", "log.csv", "predictions.png"):
+        assert (tmp_path / "runs/train/mlcl-edge" / name).stat().st_size
+    again = irdet_command("train", "--data", data, *SMALL, "--json", "--ckpt", told["best"])
+    assert json.loads(again.out)["folder"] == "runs/train/mlcl-edge-2", "never over an older run"
+
+
+def test_a_killed_run_goes_on(data: Path, tmp_path: Path) -> None:
+    """Ctrl-C in a real process: exit code 130, one line that says how to go on, and that line works."""
+    train = [sys.executable, "-m", "irdet", "train", "--data", str(data)]
+    command = [*train, *SMALL, "--epochs", "60", "--name", "long"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    log = tmp_path / "runs/train/long/log.csv"
+    deadline = time.monotonic() + 240
+    while not (log.exists() and len(log.read_text().splitlines()) > 2):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    message = process.communicate(timeout=120)[1]
+    assert process.returncode == 130
+    assert len(message.splitlines()) == 1 and "--resume" in message
+    before = len(log.read_text().splitlines())
+    again = ["--resume", "runs/train/long", "--device", "cpu", "--threads", "1", "--quiet"]
+    resumed = subprocess.Popen([*train, *again], stderr=subprocess.PIPE, text=True)
+    while len(log.read_text().splitlines()) <= before:
+        assert resumed.poll() is None and time.monotonic() < deadline + 240
+        time.sleep(0.05)
+    resumed.send_signal(signal.SIGINT)
+    resumed.communicate(timeout=120)
+    epochs = [line.split(",")[0] for line in log.read_text().splitlines()[1:]]
+    assert epochs == [str(n) for n in range(len(epochs))], "no epoch twice, none missing"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--data", "nowhere"], 2, "nowhere"),
+        (["--model", "mlcl-egde"], 2, "did you mean mlcl-edge"),
+        (["--recipe", "edge"], 2, "edge-v1"),
+        (["--crop", "50"], 2, "multiple of 16"),
+        (["--device", "gpu"], 2, "must be auto, cpu or cuda"),
+        (["--resume", "runs/train/none"], 1, "no such file"),
+        (["--ckpt", "none.pt"], 1, "none.pt"),
+        (["--epochs", "0"], 2, "epochs"),
+        (["--backgrounds", "nowhere"], 2, "nowhere"),
+    ],
+)
+def test_misuse_is_one_line(
+    irdet_command: Callable[..., Any], data: Path, tmp_path: Path, arguments: list[str], code: int, words: str
+) -> None:
+    if "--data" not in arguments:
+        arguments = ["--data", str(data), *arguments]
+    result = irdet_command("train", *arguments, "--quiet")
+    assert result.code == code, result.err
+    assert words in result.err and len(result.err.strip().splitlines()) == 1
+    assert not (tmp_path / "runs/train").exists(), "no folder is left behind"

@@ -1,0 +1,76 @@
+"""Reading and splitting: whole scenes to one side, the same ones each time, told by a digest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from irdet.core.errors import DataError, UsageError
+from irdet.training.dataset import load_training_data
+from irdet.training.recipe import Recipe
+
+
+def write_set(root: Path, scenes: int = 6, views: int = 3, *, targets: bool = True) -> Path:
+    """Frames that pan over textures of their own: `views` of each scene, numbered at random."""
+    (root / "images").mkdir(parents=True)
+    (root / "masks").mkdir()
+    rng = np.random.default_rng(0)
+    numbers = iter(rng.permutation(1000)[: scenes * views] * 2)
+    for scene in range(scenes):
+        texture = cv2.GaussianBlur(rng.random((160, 200), dtype=np.float32), (0, 0), 2.5)
+        texture = cv2.normalize(texture, None, 40, 170, cv2.NORM_MINMAX)
+        for view in range(views):
+            image = texture[5 * view : 5 * view + 128, 8 * view : 8 * view + 150].copy()
+            mask = np.zeros(image.shape, np.uint8)
+            if targets:
+                y, x = rng.integers(20, 100, 2)
+                mask[y : y + 3, x : x + 3] = 255
+                image[mask > 0] += 80
+            name = f"s{scene}_{next(numbers)}.png"
+            cv2.imwrite(str(root / "images" / name), np.clip(image, 0, 255).astype(np.uint8))
+            cv2.imwrite(str(root / "masks" / name), mask)
+    return root
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_set(tmp_path_factory.mktemp("set") / "made")
+
+
+def test_scenes_are_not_split(made: Path) -> None:
+    data = load_training_data(made, None, Recipe(validation=0.34))
+    held = {name.split("_")[0] for name in data.validation_names}
+    assert len(data.validation) + len(data.train) == 18
+    assert len(data.validation_names) == 3 * len(held), "a scene is held back with all its views or not at all"
+    assert 1 <= len(held) <= 3
+    assert data.description["train_images"] == len(data.train)
+
+
+def test_the_seed_fixes_the_split_and_the_digest(made: Path) -> None:
+    one, two = (load_training_data(made, None, Recipe()) for _ in range(2))
+    assert one.digest == two.digest and one.validation_names == two.validation_names
+    splits = {load_training_data(made, None, Recipe(seed=seed)).validation_names for seed in range(5)}
+    assert len(splits) > 1
+
+
+def test_target_free_frames_are_split_too(made: Path, tmp_path: Path) -> None:
+    for number in range(10):
+        noise = np.random.default_rng(number).integers(0, 255, (64, 64), np.uint8)
+        cv2.imwrite(str(tmp_path / f"f{number}.png"), noise)
+    data = load_training_data(made, tmp_path, Recipe())
+    assert (len(data.backgrounds), len(data.free_validation)) == (8, 2)
+    assert not any(frame.mask.any() for frame in (*data.backgrounds, *data.free_validation))
+    assert data.digest != load_training_data(made, None, Recipe()).digest
+
+
+def test_nothing_to_learn_from(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no image with a target"):
+        load_training_data(write_set(tmp_path / "empty", 2, 2, targets=False), None, Recipe())
+
+
+def test_one_scene_cannot_be_split(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be parted"):
+        load_training_data(write_set(tmp_path / "one", 1, 3), None, Recipe())

@@ -1,0 +1,171 @@
+"""The loop: it learns, stops where it is told to, and a resumed run ends with the weights of one that never stopped."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from irdet.core.errors import ModelError, UsageError
+from irdet.data.crops import LabelledFrame
+from irdet.models import create_model, load_checkpoint, load_model, save_checkpoint
+from irdet.training.dataset import TrainingData, stretch
+from irdet.training.loop import COLUMNS, record_protocols, train
+from irdet.training.recipe import Recipe
+from irdet.training.validation import predict
+
+RECIPE = Recipe(epochs=3, batch=2, crop=64, square=96, warmup=2, validate_every=2, seed=5)
+
+
+def frame(seed: int, targets: int = 1) -> LabelledFrame:
+    rng = np.random.default_rng(seed)
+    ys, xs = np.mgrid[:72, :88]
+    pixels = 0.3 + 0.1 * np.sin(xs / 30 + seed) + 0.01 * rng.standard_normal(xs.shape)
+    mask = np.zeros(xs.shape, bool)
+    for _ in range(targets):
+        spot = np.exp(-((xs - rng.uniform(15, 70)) ** 2 + (ys - rng.uniform(15, 55)) ** 2) / 5)
+        pixels += 0.5 * spot
+        mask |= spot > 0.4
+    return LabelledFrame(np.clip(pixels, 0, 1).astype(np.float32), mask)
+
+
+@pytest.fixture(scope="module")
+def data() -> TrainingData:
+    return TrainingData(
+        train=tuple(frame(seed) for seed in range(6)),
+        backgrounds=(frame(20, targets=0),),
+        validation=tuple(frame(seed) for seed in range(30, 33)),
+        validation_names=("a", "b", "c"),
+        free_validation=(frame(40, targets=0),),
+        description={"data": "made"},
+        digest="made",
+    )
+
+
+class StopAt:
+    """Sends this process a signal after some steps, as Ctrl-C would."""
+
+    def __init__(self, step: int, kind: signal.Signals = signal.SIGINT) -> None:
+        self.step, self.kind, self.seen = step, kind, 0
+
+    def __call__(self, n: int = 1, **fields: object) -> None:
+        self.seen += n
+        if self.seen == self.step:
+            os.kill(os.getpid(), self.kind)
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return load_model(path).module.state_dict()
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "log.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_and_resumed_equals_uninterrupted(data: TrainingData, tmp_path: Path, kind: signal.Signals) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    complete = train(RECIPE, data, whole)
+    before = signal.getsignal(kind)
+    first = train(RECIPE, data, parts, advance=StopAt(4, kind))  # in the middle of the second epoch
+    assert complete.finished and not first.finished and first.epoch == 1
+    assert signal.getsignal(kind) is before, "the signal's handler is put back"
+    second = train(RECIPE, data, parts, resume=True)
+    assert second.finished
+
+    for name in ("last.pt", "best.pt"):
+        for key, tensor in weights(whole / name).items():
+            torch.testing.assert_close(weights(parts / name)[key], tensor, rtol=0, atol=0)
+    raw = [load_checkpoint(folder / "last.pt")[1] for folder in (whole, parts)]
+    assert raw[0] is not None and raw[1] is not None
+    for key, tensor in raw[0]["raw"].items():
+        torch.testing.assert_close(raw[1]["raw"][key], tensor, rtol=0, atol=0)
+    keep = [name for name in COLUMNS if name != "seconds"]
+    assert [[r[n] for n in keep] for r in rows(whole)] == [[r[n] for n in keep] for r in rows(parts)]
+
+
+def test_run_leaves_what_it_promises(data: TrainingData, tmp_path: Path) -> None:
+    initial = create_model("mlcl-edge")
+    start = {key: value.clone() for key, value in initial.state_dict().items()}
+    result = train(RECIPE, data, tmp_path, initial=initial)
+    assert result.finished and result.epoch == 3
+    assert [row["epoch"] for row in rows(tmp_path)] == ["0", "1", "2"]
+    assert [bool(row["val_niou"]) for row in rows(tmp_path)] == [False, True, True], "every second epoch, and the last"
+    assert rows(tmp_path)[1]["val_free"]
+    assert list(tmp_path.glob("events.out.tfevents.*"))
+    picture = cv2.imread(str(tmp_path / "predictions.png"))
+    assert picture is not None and picture.shape[2] == 3
+    info = load_model(result.best).info
+    assert info.variant == "mlcl-edge" and info.training["recipe"]["seed"] == 5 and info.training["data"] == "made"
+    changed = weights(result.last)
+    assert any(not torch.equal(changed[key], value) for key, value in start.items())
+
+
+def test_protocols_are_measured_and_recorded(data: TrainingData, tmp_path: Path) -> None:
+    result = train(RECIPE.replace(epochs=2), data, tmp_path)
+    before = weights(result.best)
+    info = record_protocols(result.best, data, 96)
+    assert set(info.metrics) == {"validation", "validation_96x96", "target_free"}
+    assert info.metrics["validation"]["images"] == 3 and info.metrics["target_free"]["targets"] == 0
+    assert load_model(result.best).info.metrics == info.metrics
+    for key, tensor in before.items():
+        assert torch.equal(weights(result.best)[key], tensor)
+
+
+def test_learns_to_find_spots(data: TrainingData, tmp_path: Path) -> None:
+    recipe = RECIPE.replace(epochs=50, batch=3, validate_every=50, paste=0.0, background_share=0.0, ema=0.9)
+    result = train(recipe.replace(squared_share=0.0, learning_rate=4e-3), data, tmp_path)
+    module = load_model(result.last).module
+    overlap = union = 0
+    for labelled in data.train:
+        predicted = predict(module, labelled.pixels, torch.device("cpu")) >= 0.5
+        overlap += int((predicted & labelled.mask).sum())
+        union += int((predicted | labelled.mask).sum())
+    assert overlap / union > 0.5
+
+
+def test_other_recipe_or_data_is_refused(data: TrainingData, tmp_path: Path) -> None:
+    train(RECIPE.replace(epochs=1), data, tmp_path)
+    with pytest.raises(UsageError, match="learning_rate"):
+        train(RECIPE.replace(epochs=1, learning_rate=1e-4), data, tmp_path, resume=True)
+    import dataclasses
+
+    with pytest.raises(UsageError, match="other data"):
+        train(RECIPE.replace(epochs=1), dataclasses.replace(data, digest="other"), tmp_path, resume=True)
+
+
+def test_resume_needs_a_state(data: TrainingData, tmp_path: Path) -> None:
+    module = create_model("mlcl-edge")
+    from irdet.core.info import ModelInfo
+
+    save_checkpoint(tmp_path / "last.pt", module, ModelInfo("mlcl-edge"))
+    with pytest.raises(ModelError, match="no state"):
+        train(RECIPE, data, tmp_path, resume=True)
+    with pytest.raises(ModelError, match="no such file"):
+        train(RECIPE, data, tmp_path / "missing", resume=True)
+
+
+def test_diverging_loss_stops_with_one_line(data: TrainingData, tmp_path: Path) -> None:
+    module = create_model("mlcl-edge")
+    with torch.no_grad():
+        next(module.parameters()).fill_(float("nan"))
+    with pytest.raises(ModelError, match="learning rate"):
+        train(RECIPE, data, tmp_path, initial=module)
+
+
+def test_stretching_is_the_papers_protocol() -> None:
+    labelled = frame(1)
+    large = stretch(labelled, 96)
+    assert large.pixels.shape == large.mask.shape == (96, 96)
+    np.testing.assert_array_equal(
+        large.mask, cv2.resize(labelled.mask.astype(np.float32), (96, 96), interpolation=cv2.INTER_LINEAR) >= 0.5
+    )

@@ -1,0 +1,55 @@
+"""The loss against arithmetic done by hand, and the gradients that it must have."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from irdet.training.losses import detection_loss, hard_pixel_loss, soft_iou_loss
+from irdet.training.recipe import Recipe
+
+
+def test_soft_iou_by_hand() -> None:
+    probability = torch.tensor([[[[1.0, 0.5], [0.0, 0.0]]], [[[0.25, 0.0], [0.0, 0.0]]]])
+    truth = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]], [[[0.0, 0.0], [0.0, 0.0]]]])
+    # Overlap 1; union 1.5 + 1 - 1 = 1.5 in the first crop, 0.25 in the second; 1 is added to both sides.
+    assert soft_iou_loss(probability, truth, per_sample=False).item() == pytest.approx(1 - 2 / 2.75)
+    # The second crop has no target and is left out.
+    assert soft_iou_loss(probability, truth, per_sample=True).item() == pytest.approx(1 - 2 / 2.5)
+
+
+def test_per_sample_loss_of_target_free_crops_is_zero_with_zero_gradient() -> None:
+    probability = torch.rand(3, 1, 4, 4, requires_grad=True)
+    loss = soft_iou_loss(probability, torch.zeros(3, 1, 4, 4), per_sample=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert loss.item() == 0 and probability.grad is not None and not probability.grad.any()
+
+
+def test_batch_loss_sees_a_false_blob_on_a_target_free_crop() -> None:
+    truth = torch.zeros(2, 1, 8, 8)
+    truth[0, 0, 2:4, 2:4] = 1
+    probability = truth.clone().requires_grad_()
+    blob = torch.zeros_like(truth)
+    blob[1, 0, 5:7, 5:7] = 0.9
+    loss = soft_iou_loss(probability + blob, truth, per_sample=False)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert probability.grad is not None and (probability.grad[1] > 0).all()
+
+
+def test_hard_pixels_are_the_worst_ones() -> None:
+    logits = torch.full((1, 1, 10, 10), -10.0)
+    logits[0, 0, 0, 0] = 3.0  # one confident false alarm among a hundred pixels
+    loss = hard_pixel_loss(logits, torch.zeros(1, 1, 10, 10), 0.01)
+    assert loss.item() == pytest.approx(3 + math.log1p(math.exp(-3)), abs=1e-5)
+
+
+def test_detection_loss_is_small_only_when_right() -> None:
+    truth = torch.zeros(2, 1, 16, 16)
+    truth[:, :, 4:7, 4:7] = 1
+    right = detection_loss((truth - 0.5) * 20, truth, Recipe())
+    wrong = detection_loss((0.5 - truth) * 20, truth, Recipe())
+    assert right.item() < 0.01 and wrong.item() > 1
+    half = detection_loss(((truth - 0.5) * 20).half(), truth, Recipe())
+    assert half.dtype == torch.float32 and torch.isfinite(half)
