@@ -92,7 +92,7 @@ class Preprocessor:
             FrameError: Not an image, empty, or without one finite pixel.
         """
         where = f"{source or 'frame'} (frame {index})"
-        raw = _grey(np.asarray(raw), where)
+        raw = to_grey(np.asarray(raw), where)
         if raw.dtype == np.uint8 and self._declared is None:
             return Frame(raw.astype(np.float32) / np.float32(255.0), index=index, time=time, source=source)
 
@@ -150,7 +150,19 @@ def pad_to(pixels: NDArray[np.float32], height: int, width: int) -> NDArray[np.f
     return np.pad(pixels, ((0, bottom), (0, right)), mode="reflect")
 
 
-def _grey(raw: NDArray[np.generic], where: str) -> NDArray[np.generic]:
+def to_grey(raw: NDArray[np.generic], where: str) -> NDArray[np.generic]:
+    """Turns an image into one grey channel; its depth stays.
+
+    Args:
+        raw: [H, W], or [H, W, 1|3|4] in OpenCV's order (BGR).
+        where: What it is, for messages.
+
+    Returns:
+        [H, W].
+
+    Raises:
+        FrameError: Not an image, empty, or not of numbers.
+    """
     channels = raw.shape[2] if raw.ndim == 3 else 1
     if raw.ndim not in (2, 3) or channels not in (1, 3, 4) or 0 in raw.shape:
         raise FrameError(f"{where} has shape {list(raw.shape)}, not [height, width] of a grey or colour image")

@@ -1,0 +1,88 @@
+"""Reading images as they are stored, and the order of their names."""
+
+from __future__ import annotations
+
+import os
+import re
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from irdet.core.errors import FrameError
+
+#: Suffixes that are read as images.
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".pnm", ".jp2"})
+
+
+@contextmanager
+def quiet_opencv() -> Iterator[None]:
+    """Keeps OpenCV and its FFmpeg from writing on stderr: what they have to say is said in our one line."""
+    # FFmpeg's level (-8: nothing) is read once, when OpenCV first uses it.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    # OpenCV 4 has the function at its top, OpenCV 5 in a module.
+    set_level = cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel
+    level = set_level(0)
+    try:
+        yield
+    finally:
+        set_level(level)
+
+
+def read_image(path: str | os.PathLike[str]) -> NDArray[np.generic]:
+    """Reads an image as it is stored: its own depth, its own channels.
+
+    Raises:
+        FrameError: It cannot be read; says why.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise FrameError(f"cannot read {path}: {error.strerror or error}") from error
+    if not data:
+        raise FrameError(f"cannot read {path}: the file is empty (0 bytes)")
+    pixels = None
+    if not _damaged(data):
+        with quiet_opencv(), suppress(cv2.error):
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise FrameError(f"cannot read {path}: not an image that OpenCV can decode, or damaged")
+    return pixels
+
+
+def is_image(path: Path) -> bool:
+    """Tells whether a file counts as an image: by its suffix, and not hidden."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def natural_key(path: str | os.PathLike[str]) -> tuple[list[tuple[int, int, str]], str]:
+    """Key that sorts numbers in names by value: `Misc_2` before `Misc_10`."""
+    name = Path(path).as_posix()
+    parts = filter(None, re.split(r"([0-9]+)", name))
+    return [(0, int(part), "") if part[0] in "0123456789" else (1, 0, part.casefold()) for part in parts], name
+
+
+def _damaged(data: bytes) -> bool:
+    """Tells damage that a decoder would pass over, or complain of on stderr by itself.
+
+    A JPEG whose end is missing is filled up with grey by some; a PNG carries checksums.
+    """
+    if data.startswith(b"\xff\xd8"):
+        return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
+    return data.startswith(b"\x89PNG") and not _whole_png(data)
+
+
+def _whole_png(data: bytes) -> bool:
+    place = 8
+    while place + 12 <= len(data):
+        end = place + 8 + int.from_bytes(data[place : place + 4], "big")
+        if zlib.crc32(data[place + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            return False
+        if data[place + 4 : place + 8] == b"IEND":
+            return True
+        place = end + 4
+    return False

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import hashlib
+import stat
+from pathlib import Path
+
+import pytest
+
+from irdet.core.errors import IrdetError
+from irdet.core.files import replacing, sha256, write_text
+
+
+def test_a_file_is_written_whole_into_a_new_folder(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "a.txt"
+    write_text(path, "Grüße\n")
+    assert path.read_text(encoding="utf-8") == "Grüße\n"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_the_temporary_name_is_beside_the_file_and_keeps_its_suffix(tmp_path: Path) -> None:
+    with replacing(tmp_path / "model.onnx") as temporary:
+        assert (temporary.parent, temporary.suffix) == (tmp_path, ".onnx")
+        temporary.write_bytes(b"new")
+
+
+def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError, match="half way"), replacing(path) as temporary:
+        temporary.write_text("ne")
+        assert path.read_text() == "old"
+        raise RuntimeError("half way")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_others_may_read_it_as_the_umask_says(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    write_text(tmp_path / "ours", "")
+    modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "ours")}
+    assert len(modes) == 1
+
+
+def test_a_file_in_the_way_of_the_folder_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(IrdetError, match=r"cannot write .*file/a\.txt") as caught:
+        write_text(tmp_path / "file" / "a.txt", "")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_in_the_way_of_the_file_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").mkdir()
+    with pytest.raises(IrdetError, match=r"cannot write .*a\.txt"):
+        write_text(tmp_path / "a.txt", "")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder here that not even root may write to")
+def test_an_unwritable_folder_is_one_line() -> None:
+    with pytest.raises(IrdetError, match=r"cannot write /proc/a\.txt: \w"):
+        write_text("/proc/a.txt", "")
+
+
+def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
+    with pytest.raises(IrdetError, match=r"cannot write .*a\.bin: No space left"), replacing(tmp_path / "a.bin"):
+        raise OSError(28, "No space left on device")
+
+
+def test_an_error_about_another_file_keeps_its_name(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"other\.txt"), replacing(tmp_path / "a.txt"):
+        (tmp_path / "other.txt").read_text()
+
+
+@pytest.mark.parametrize("size", [0, 1, (1 << 20) + 1])
+def test_sha256(tmp_path: Path, size: int) -> None:
+    data = bytes(index % 251 for index in range(size))
+    (tmp_path / "a").write_bytes(data)
+    assert sha256(tmp_path / "a") == hashlib.sha256(data).hexdigest()
