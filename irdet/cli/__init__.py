@@ -1,0 +1,113 @@
+"""The command line: a Typer app of one module per command. Errors become one line and an exit code here, once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from irdet import __version__
+from irdet.cli import eval as eval_module
+from irdet.cli import export, infer, info, synth, train, tune, verify
+from irdet.core.errors import IrdetError
+from irdet.core.extras import explained
+
+#: Every command: panel of the help -> name -> function, or app of sub-commands. Help lists them in this order.
+COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
+    "Use": {
+        "infer": infer.infer,
+        "eval": eval_module.eval_,
+        "info": info.info,
+        "verify": verify.verify,
+    },
+    "Make": {
+        "train": train.train,
+        "tune": tune.tune,
+        "export": export.export,
+        "synth": synth.app,
+    },
+}
+
+#: What Typer raises when arguments do not fit (Click's exception, or that of the copy of Click inside newer Typers).
+_TYPER_ERROR: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+
+app = typer.Typer(
+    name="irdet",
+    help="Finds small targets in infrared frames.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _panel, _commands in COMMANDS.items():
+    for _name, _function in _commands.items():
+        if isinstance(_function, typer.Typer):
+            app.add_typer(_function, name=_name, rich_help_panel=_panel)
+        else:
+            app.command(_name, rich_help_panel=_panel)(_function)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"irdet {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _irdet(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of errors (anywhere).")] = False,
+) -> None:
+    """Finds small targets in infrared frames."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line.
+
+    Args:
+        arguments: What follows `irdet`; those of the process where None.
+
+    Returns:
+        Exit code: 0 done, 1 failed, 2 misuse, 130 interrupted. What went wrong stands in one line on stderr;
+        `--debug`, anywhere, lets the traceback through.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    end = words.index("--") if "--" in words else len(words)
+    debug = "--debug" in words[:end]
+    words = [word for word in words[:end] if word != "--debug"] + words[end:]
+    try:
+        code = app(words or ["--help"], prog_name="irdet", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has left. Nor may the interpreter complain when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if debug:
+            raise
+        if isinstance(error, ModuleNotFoundError):
+            error = explained(error, "this command")
+        if isinstance(error, IrdetError):
+            return _fail(str(error), error.exit_code)
+        if isinstance(error, _TYPER_ERROR):
+            return _fail(_usage(error), error.exit_code)
+        if isinstance(error, OSError) and error.strerror:
+            return _fail(f"{error.filename or 'input or output'}: {error.strerror}", 1)
+        return _fail(f"internal error: {type(error).__name__}: {error} (run again with --debug for the traceback)", 1)
+
+
+def _fail(message: str, code: int) -> int:
+    print("irdet: " + " ".join(message.split()), file=sys.stderr)
+    return code
+
+
+def _usage(error: Any) -> str:
+    """Words Typer's message so that it says which command was meant and where its help is."""
+    command = error.ctx.command_path if getattr(error, "ctx", None) else "irdet"
+    return f"{error.format_message().rstrip('.')} (see {command} --help)"

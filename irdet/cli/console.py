@@ -1,0 +1,156 @@
+"""What the commands print: results on stdout, everything else on stderr. Imports rich when it is first used."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from irdet.core.jsonable import jsonable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+#: Columns of a table that goes into a file or a pipe, where there is no window that it must fit.
+PLAIN_WIDTH = 160
+
+#: Without a terminal, progress is told in lines: at each tenth of the work, and at least this often (seconds).
+PLAIN_SECONDS = 30.0
+
+
+class Advance(Protocol):
+    """Tells that `n` more steps are done; `fields` are shown beside the bar, for instance `loss=0.41`."""
+
+    def __call__(self, n: int = 1, **fields: object) -> None:
+        """Advances by `n` steps."""
+
+
+def console() -> Console:
+    """Returns a console on stderr: messages, warnings, progress."""
+    return _console(stderr=True)
+
+
+def out() -> Console:
+    """Returns a console on stdout: what the user asked for."""
+    return _console(stderr=False)
+
+
+def print_json(obj: object) -> None:
+    """Prints JSON on stdout. Numbers that are not finite become null, which JSON has no other word for."""
+    sys.stdout.write(json.dumps(jsonable(obj), indent=2) + "\n")
+
+
+def print_table(title: str, rows: Sequence[Sequence[object]], columns: Sequence[str] = ()) -> None:
+    """Prints a table on stdout.
+
+    Args:
+        title: Line above it.
+        rows: Cells; floats are shown with four significant digits, numbers to the right, None as "-".
+        columns: Names of the columns; none for a table of names and values.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    width = max([len(columns), *(len(row) for row in rows)])
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_header=bool(columns), show_edge=False)
+    for index in range(width):
+        cells = [row[index] for row in rows if index < len(row) and row[index] is not None]
+        numeric = bool(cells) and all(isinstance(cell, (int, float)) for cell in cells)
+        name = columns[index] if index < len(columns) else ""
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row))
+    out().print(table)
+
+
+@contextmanager
+def progress(description: str, total: int | None = None, quiet: bool = False) -> Iterator[Advance]:
+    """Shows progress on stderr: a bar on a terminal, else now and then a line, nothing when quiet.
+
+    Args:
+        description: What is being done.
+        total: Number of steps, None where unknown.
+        quiet: Show nothing.
+
+    Yields:
+        A callable that tells of finished steps.
+    """
+    if quiet:
+        yield _silent
+    elif sys.stderr.isatty():
+        with _bar(description, total) as advance:
+            yield advance
+    else:
+        yield _Lines(description, total, lambda line: print(line, file=sys.stderr, flush=True))
+
+
+def _silent(n: int = 1, **fields: object) -> None:
+    return
+
+
+@contextmanager
+def _bar(description: str, total: int | None) -> Iterator[Advance]:
+    from rich import progress as widgets
+    from rich.markup import escape
+
+    columns = (
+        widgets.TextColumn("{task.description}"),
+        widgets.BarColumn(),
+        widgets.MofNCompleteColumn(),
+        widgets.TimeElapsedColumn(),
+        widgets.TimeRemainingColumn(),
+        widgets.TextColumn("{task.fields[notes]}"),
+    )
+    with widgets.Progress(*columns, console=console()) as bar:
+        task = bar.add_task(escape(description), total=total, notes="")
+        notes = ""
+
+        def advance(n: int = 1, **fields: object) -> None:
+            nonlocal notes
+            notes = escape(_fields(fields)) or notes
+            bar.update(task, advance=n, notes=notes)
+
+        yield advance
+
+
+class _Lines:
+    """Progress for logs: a line at each tenth of the work, and one whenever the last is long ago."""
+
+    def __init__(self, description: str, total: int | None, write: Callable[[str], None]) -> None:
+        self._description = description
+        self._total = total
+        self._write = write
+        self._done = 0
+        self._tenths = 0
+        self._last = time.monotonic()
+
+    def __call__(self, n: int = 1, **fields: object) -> None:
+        self._done += n
+        tenths = 10 * self._done // self._total if self._total else 0
+        now = time.monotonic()
+        if tenths > self._tenths or now - self._last >= PLAIN_SECONDS:
+            self._tenths, self._last = tenths, now
+            count = f"{self._done}/{self._total}" if self._total else f"{self._done}"
+            self._write(" ".join(filter(None, (f"{self._description} {count}", _fields(fields)))))
+
+
+def _fields(fields: Mapping[str, object]) -> str:
+    return " ".join(f"{name}={_cell(value)}" for name, value in fields.items())
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _console(stderr: bool) -> Console:
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else PLAIN_WIDTH)

@@ -1,0 +1,106 @@
+"""Options that several commands share, as annotations: `def infer(model: ModelOption = None, ...)`."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, NamedTuple
+
+import typer
+
+from irdet.core.errors import UsageError
+
+#: No network of these takes a larger side; a larger number is a slip of the finger (pixels).
+MAX_SIDE = 1 << 15
+
+
+# Typer takes a plain tuple for an option of two words, hence the two classes.
+
+
+class Size(NamedTuple):
+    """Width and height in pixels."""
+
+    width: int
+    height: int
+
+
+class Range(NamedTuple):
+    """Counts that become 0 and 1."""
+
+    low: float
+    high: float
+
+
+def parse_size(text: str) -> Size:
+    """Reads a size: `"640x512"` (width x height) or `"512"` for a square.
+
+    Returns:
+        Width and height in pixels.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    match = re.fullmatch(r"(\d+)(?:[xX×](\d+))?", text.strip(), re.ASCII)  # noqa: RUF001
+    width, height = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
+        raise UsageError(
+            f"size {text!r}: give WIDTHxHEIGHT in pixels, for instance 640x512, or one number for a square"
+        )
+    return Size(width, height)
+
+
+def parse_range(text: str) -> Range:
+    """Reads a range of counts: `"7000,9500"`.
+
+    Raises:
+        UsageError: It is none.
+    """
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"range {text!r}: give LOW,HIGH in counts of the source, as in 7000,9500") from None
+    return Range(low, high)
+
+
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        "--ckpt",
+        "--engine",
+        metavar="NAME|FILE",
+        help="A shipped model, or a .onnx or .pt file.  [dim]\\[default: the shipped mlcl-edge][/dim]",
+        show_default=False,
+    ),
+]
+DeviceOption = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where to compute.")]
+ThreadsOption = Annotated[
+    int | None, typer.Option("--threads", min=1, help="CPU threads; all cores by default.", show_default=False)
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results.", show_default=False)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.", show_default=False)]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
+NameOption = Annotated[
+    str | None, typer.Option("--name", help="Name of the run's folder in runs/.", show_default=False)
+]
+ExistOkOption = Annotated[
+    bool, typer.Option("--exist-ok", help="Write into the run's folder even if it is there.", show_default=False)
+]
+ResizeOption = Annotated[
+    Size | None,
+    typer.Option("--resize", parser=parse_size, metavar="WxH", help="Resize to this first.", show_default=False),
+]
+ImgszOption = Annotated[
+    Size | None,
+    typer.Option("--imgsz", parser=parse_size, metavar="WxH", help="Size of the input, px.", show_default=False),
+]
+RangeOption = Annotated[
+    Range | None,
+    typer.Option(
+        "--range",
+        parser=parse_range,
+        metavar="LO,HI",
+        help="Counts that become black and white; those of the data by default.",
+        show_default=False,
+    ),
+]
