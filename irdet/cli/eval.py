@@ -1,0 +1,142 @@
+"""`irdet eval`: measures a model on labelled data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from irdet.cli.options import (
+    DeviceOption,
+    ExistOkOption,
+    JsonOption,
+    ModelOption,
+    QuietOption,
+    ResizeOption,
+    ThreadsOption,
+)
+from irdet.core.errors import MissingDependency
+
+if TYPE_CHECKING:
+    from irdet.evaluation.evaluate import Evaluation
+
+
+def eval_(
+    data: Annotated[
+        Path,
+        typer.Option("--data", metavar="DIR", help="Images and masks, or an index file (.txt).", show_default=False),
+    ],
+    model: ModelOption = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="Part of the data set, for instance test.", show_default=False)
+    ] = None,
+    resize: ResizeOption = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option("--threshold", help="Probability of a target's pixels; the model's own by default."),
+    ] = None,
+    distance: Annotated[
+        float, typer.Option("--distance", min=0.0, help="A target is found when centroids lie closer than this, px.")
+    ] = 3.0,
+    empty: Annotated[
+        Literal["zero", "one", "skip"],
+        typer.Option("--empty", help="What an image with no target and none predicted counts for in nIoU."),
+    ] = "zero",
+    target_free: Annotated[
+        bool,
+        typer.Option("--target-free", help="The data are images alone, without one target.", show_default=False),
+    ] = False,
+    fps: Annotated[
+        float | None,
+        typer.Option("--fps", min=0.0, help="Frame rate, to tell false targets per hour.", show_default=False),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Folder of the results.  [dim]\\[default: runs/eval/DATA][/dim]",
+            show_default=False,
+        ),
+    ] = None,
+    exist_ok: ExistOkOption = False,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Measures a model on labelled data: IoU, nIoU, Pd, Fa and more, curves, and the images that go worst.
+
+    With --resize, images and masks are resized and the metrics measured there: 512x512 is the papers' protocol.
+    """
+    from irdet.cli.console import console, print_json, print_table, progress
+    from irdet.cli.rundir import run_folder
+    from irdet.data.sirst import load_dataset
+    from irdet.engines import open_engine
+    from irdet.evaluation.evaluate import evaluate
+    from irdet.evaluation.report import save_curves, save_figures
+    from irdet.runtime.detector import Detector
+
+    dataset = load_dataset(data, split, empty_truth=target_free)
+    with open_engine(model, device=device, threads=threads) as engine:
+        for note in () if quiet else engine.notes:
+            console().print(note, markup=False)
+        detector = Detector(engine, threshold=threshold)
+        folder = run_folder(output, "eval", dataset.name.replace("/", "-"), exist_ok)
+        with progress("measuring", len(dataset), quiet) as advance:
+            evaluation = evaluate(detector, dataset, resize=resize, empty=empty, distance=distance, progress=advance)
+
+    files = save_figures(folder, evaluation)
+    try:
+        files.append(save_curves(folder / "curves.png", evaluation))
+    except MissingDependency as error:
+        if not quiet:
+            console().print(f"curves.png is left out: {error}", markup=False)
+    figures = evaluation.to_dict() | _per_hour(evaluation, fps)
+    if as_json:
+        print_json({**figures, "files": files})
+        return
+    print_table(f"{evaluation.model} on {evaluation.data} ({evaluation.runtime})", _rows(evaluation, fps))
+    if not quiet:
+        console().print(f"{', '.join(file.name for file in files)} in {folder}", markup=False)
+
+
+def _per_hour(evaluation: Evaluation, fps: float | None) -> dict[str, Any]:
+    if fps is None:
+        return {}
+    rate, lower, upper = evaluation.metrics.false_per_hour(fps)
+    return {"false_per_hour": rate, "false_per_hour_lower": lower, "false_per_hour_upper": upper}
+
+
+def _rows(evaluation: Evaluation, fps: float | None) -> list[tuple[str, str]]:
+    metrics, curves = evaluation.metrics, evaluation.curves
+    size = "native" if evaluation.resize is None else "resized to {}x{}, masks too".format(*evaluation.resize)
+
+    def interval(name: str) -> str:
+        return "{:.4f} to {:.4f} at 95 %".format(*evaluation.intervals[name])
+
+    rows = [
+        ("threshold", f"{metrics.threshold:g}"),
+        ("size", size),
+        ("images", f"{metrics.images}"),
+        ("targets", f"{metrics.targets}"),
+        ("IoU", f"{metrics.iou:.4f} ({interval('iou')})"),
+        ("nIoU", f"{metrics.niou:.4f} ({interval('niou')}; empty images: {metrics.empty})"),
+        ("Pd", f"{metrics.pd:.4f} ({metrics.matched} of {metrics.targets}, closer than {metrics.distance:g} px)"),
+        ("Fa", f"{metrics.fa:.2f}e-6"),
+        (
+            "false targets",
+            f"{metrics.false_targets}, {metrics.false_per_frame:.4g} per frame "
+            f"(above {metrics.false_per_frame_lower:.4g}, below {metrics.false_per_frame_upper:.4g} at 95 % each)",
+        ),
+        ("precision", f"{metrics.precision:.4f}"),
+        ("recall", f"{metrics.recall:.4f}"),
+        ("F1", f"{metrics.f1:.4f}"),
+        ("average precision", f"{curves.average_precision:.4f}"),
+    ]
+    if fps is not None:
+        hourly = "{:.4g} per hour (above {:.4g}, below {:.4g}) at {:g} frames/s"
+        rows.insert(9, ("", hourly.format(*metrics.false_per_hour(fps), fps)))
+    return [(name, value if "nan" not in value else "-") for name, value in rows]

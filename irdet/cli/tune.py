@@ -1,0 +1,135 @@
+"""`irdet tune`: finds the threshold for a false-alarm budget and writes it into a copy of the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from irdet.cli.options import (
+    DeviceOption,
+    ExistOkOption,
+    JsonOption,
+    ModelOption,
+    QuietOption,
+    ResizeOption,
+    ThreadsOption,
+)
+from irdet.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from irdet.metrics.curves import Curves
+
+#: Thresholds shown on each side of the chosen one.
+AROUND = 4
+
+_COLUMNS = ("threshold", "pd", "fa", "iou", "niou", "precision", "recall", "false_targets")
+
+
+def tune(
+    data: Annotated[
+        Path,
+        typer.Option("--data", metavar="DIR", help="Images and masks, or an index file (.txt).", show_default=False),
+    ],
+    model: ModelOption = None,
+    max_fa: Annotated[
+        float | None,
+        typer.Option(
+            "--max-fa",
+            min=0.0,
+            help="Budget for Fa, in 1e-6. Without it the best IoU is looked for.",
+            show_default=False,
+        ),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="Part of the data set, for instance val.", show_default=False)
+    ] = None,
+    resize: ResizeOption = None,
+    distance: Annotated[
+        float, typer.Option("--distance", min=0.0, help="A target is found when centroids lie closer than this, px.")
+    ] = 3.0,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="The copy.  [dim]\\[default: in runs/tune][/dim]", show_default=False
+        ),
+    ] = None,
+    exist_ok: ExistOkOption = False,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Finds the threshold with the highest Pd within a false-alarm budget, and writes it into a copy of the model.
+
+    The figures that it prints are measured on the data that the threshold was chosen on: test on others.
+    """
+    from irdet.cli.console import console, print_json, print_table, progress
+    from irdet.cli.rundir import new_run
+    from irdet.data.sirst import load_dataset
+    from irdet.engines import open_engine, resolve_model
+    from irdet.evaluation.evaluate import evaluate
+    from irdet.evaluation.tune import check_copy, choose_threshold, write_threshold
+    from irdet.runtime.detector import Detector
+
+    file = resolve_model(model)
+    if output is not None:
+        check_copy(file, output)
+        if output.exists() and not exist_ok:
+            raise UsageError(f"{output} is there already: choose another name, or add --exist-ok")
+    dataset = load_dataset(data, split)
+    with open_engine(file, device=device, threads=threads) as engine:
+        for note in () if quiet else engine.notes:
+            console().print(note, markup=False)
+        with progress("measuring", len(dataset), quiet) as advance:
+            evaluation = evaluate(Detector(engine), dataset, resize=resize, distance=distance, progress=advance)
+        own = engine.info.threshold
+    curves = evaluation.curves
+    chosen = choose_threshold(curves, max_fa)
+    threshold = round(float(curves.thresholds[chosen]), 6)
+    if output is None:
+        output = new_run("tune", file.stem, exist_ok) / file.name
+    write_threshold(file, output, threshold)
+
+    old = int(abs(curves.thresholds - own).argmin())
+    before, after = _at(curves, old), _at(curves, chosen)
+    if as_json:
+        print_json(
+            {
+                "before": before,
+                "after": after,
+                "max_fa": max_fa,
+                "data": dataset.name,
+                "resize": resize,
+                "images": curves.images,
+                "targets": curves.targets,
+                "model": output,
+            }
+        )
+        return
+    first = max(0, chosen - AROUND)
+    around = [_at(curves, step) for step in range(first, min(len(curves.thresholds), chosen + AROUND + 1))]
+    size = "native size" if resize is None else f"resized to {resize.width}x{resize.height}"
+    print_table(
+        f"{evaluation.model} on {dataset.name}: {curves.images} images, {curves.targets} targets, {size}; Fa in 1e-6",
+        [
+            ("*" if first + row == chosen else "", *(values[name] for name in _COLUMNS))
+            for row, values in enumerate(around)
+        ],
+        ("", *_COLUMNS),
+    )
+    print_table(
+        "Before and after",
+        [(name, *(values[column] for column in _COLUMNS)) for name, values in (("before", before), ("after", after))],
+        ("", *_COLUMNS),
+    )
+    if not quiet:
+        console().print(
+            f"threshold {threshold:g} is in {output}; measure it on data that it was not chosen on", markup=False
+        )
+
+
+def _at(curves: Curves, step: int) -> dict[str, Any]:
+    values = {name: getattr(curves, name)[step].item() for name in _COLUMNS if name != "threshold"}
+    return {"threshold": round(float(curves.thresholds[step]), 6), **values}

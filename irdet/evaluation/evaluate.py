@@ -1,0 +1,166 @@
+"""Runs a detector over a labelled data set and measures it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from irdet.core.errors import DataError
+from irdet.core.frame import Preprocessor
+from irdet.core.jsonable import jsonable
+from irdet.data.sirst import Dataset
+from irdet.metrics.accumulator import ImageResult, Metrics, MetricsResult, bootstrap
+from irdet.metrics.curves import GRID, Curves, CurvesAccumulator
+from irdet.metrics.pixel import Empty
+from irdet.metrics.target import DISTANCE
+from irdet.runtime.detector import Detector
+
+#: Images that are kept to be looked at.
+WORST = 8
+
+#: Up to this false-alarm rate the area under the Pd-Fa curve is taken, in 1e-6.
+AREA_MAX_FA = 100.0
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One image with its truth and what was predicted.
+
+    Attributes:
+        result: Its counts.
+        pixels: float32 [H, W] in [0, 1].
+        truth: bool [H, W].
+        predicted: bool [H, W].
+    """
+
+    result: ImageResult
+    pixels: NDArray[np.float32]
+    truth: NDArray[np.bool_]
+    predicted: NDArray[np.bool_]
+
+    @property
+    def badness(self) -> tuple[float, int, int, int]:
+        """Sorts the worst last: low IoU, then many missed and false targets, then many wrong pixels."""
+        # An image where nothing is and nothing was predicted has nothing to show, whatever it counts for in nIoU.
+        counts = self.result.counts
+        return -counts.iou("one"), self.result.missed + self.result.false, counts.fp + counts.fn, counts.pixels
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What was measured, on what, and how.
+
+    Attributes:
+        metrics: The metrics at the detector's threshold.
+        curves: The same over thresholds.
+        intervals: Bootstrap intervals (95 %) of `"iou"` and `"niou"` over images.
+        worst: The images that went worst, worst first.
+        data: Name of the data set.
+        model: Name of the network.
+        runtime: What computed it, and where.
+        resize: Width and height to which images and masks were resized; None for native size.
+    """
+
+    metrics: MetricsResult
+    curves: Curves
+    intervals: dict[str, tuple[float, float]]
+    worst: tuple[Case, ...]
+    data: str
+    model: str
+    runtime: str
+    resize: tuple[int, int] | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the figures and their protocol as JSON values, without curves and images."""
+        return {
+            **self.metrics.to_dict(),
+            **{f"{name}_interval": jsonable(ends) for name, ends in self.intervals.items()},
+            "average_precision": jsonable(self.curves.average_precision),
+            "pd_fa_area": jsonable(self.curves.pd_fa_area(AREA_MAX_FA)),
+            "pd_fa_area_max_fa": AREA_MAX_FA,
+            "data": self.data,
+            "model": self.model,
+            "runtime": self.runtime,
+            "resize": jsonable(self.resize),
+        }
+
+
+def evaluate(
+    detector: Detector,
+    dataset: Dataset,
+    *,
+    resize: tuple[int, int] | None = None,
+    empty: Empty = "zero",
+    distance: float = DISTANCE,
+    thresholds: Sequence[float] = GRID,
+    progress: Callable[[], object] | None = None,
+) -> Evaluation:
+    """Measures a detector. The metrics come from its probability maps; its area filters play no part.
+
+    Args:
+        detector: The detector; its threshold and connectivity are used.
+        dataset: Images with their truth.
+        resize: Width and height to which images and masks are resized, the metrics being measured there: 512x512
+            is the protocol of MLCL-Net's paper. None measures at native size.
+        empty: What an image without target and without prediction counts for in nIoU.
+        distance: A target is found when a centroid lies closer than this, px (of the resized image).
+        thresholds: Thresholds of the curves; the detector's own is added.
+        progress: Called after every image.
+
+    Raises:
+        DataError: The data set is empty, or an image cannot be read.
+        ModelError: The engine failed.
+    """
+    if not len(dataset):
+        raise DataError(f"{dataset.name} has no images")
+    metrics = Metrics(detector.threshold, empty, distance, detector.connectivity)
+    grid = np.unique(np.array([*thresholds, detector.threshold], np.float32))
+    curves = CurvesAccumulator(grid.tolist(), empty, distance, detector.connectivity)
+    worst: list[Case] = []
+    for sample in dataset:
+        raw, truth = sample.read()
+        if resize is not None:
+            raw, truth = resize_protocol(raw, truth, resize)
+        frame = Preprocessor()(raw, source=sample.name)
+        probability = detector.probability(frame)
+        result = metrics.add(probability, truth, sample.name)
+        curves.add(probability, truth)
+        case = Case(result, frame.pixels, truth, probability >= np.float32(detector.threshold))
+        worst = sorted([*worst, case], key=lambda case: case.badness, reverse=True)[:WORST]
+        if progress is not None:
+            progress()
+    measured = metrics.result()
+    return Evaluation(
+        metrics=measured,
+        curves=curves.result(),
+        intervals=bootstrap(measured),
+        worst=tuple(worst),
+        data=dataset.name,
+        model=detector.engine.info.variant,
+        runtime=detector.engine.runtime,
+        resize=resize,
+    )
+
+
+def resize_protocol(
+    raw: NDArray[np.generic], mask: NDArray[np.bool_], size: tuple[int, int]
+) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+    """Resizes image and mask as the authors of MLCL-Net made their version of SIRST.
+
+    Both bilinearly, before any mapping to [0, 1]; the mask as 0 or 255, cut at half of that.
+
+    Args:
+        raw: [H, W], of the file's own type.
+        mask: bool [H, W].
+        size: Width and height.
+    """
+    if raw.dtype not in (np.uint8, np.uint16):
+        raw = raw.astype(np.float32)
+    image = cv2.resize(raw, size, interpolation=cv2.INTER_LINEAR)
+    levels = cv2.resize(mask.astype(np.uint8) * np.uint8(255), size, interpolation=cv2.INTER_LINEAR)
+    return image, levels > 127

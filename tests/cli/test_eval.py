@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from irdet.core.info import METADATA_KEY, ModelInfo
+
+Command = Callable[..., object]
+
+
+def save_model(path: Path) -> Path:
+    """A model whose probability is brightness."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    make = onnx.helper.make_tensor_value_info
+    shape = [1, 1, "height", "width"]
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", ["frame"], ["probability"])],
+        "bright",
+        [make("frame", onnx.TensorProto.FLOAT, shape)],
+        [make("probability", onnx.TensorProto.FLOAT, shape)],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    onnx.helper.set_model_props(model, {METADATA_KEY: ModelInfo("bright", stride=4, opset=17).to_json()})
+    onnx.save(model, str(path))
+    return path
+
+
+def save_data(root: Path) -> Path:
+    """Three images of one target each; the last one's is too dim, and the first has a false pixel."""
+    for number in range(3):
+        image, mask = np.full((20, 30), 20, np.uint8), np.zeros((20, 30), np.uint8)
+        mask[8:10, 12:14] = 255
+        image[mask > 0] = 220 if number < 2 else 90
+        if number == 0:
+            image[2, 25] = 160
+        for folder, values in (("images", image), ("masks", mask)):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            assert cv2.imwrite(str(root / folder / f"{number}.png"), values)
+    return root
+
+
+@pytest.fixture
+def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    monkeypatch.chdir(tmp_path)
+    return ["--model", save_model(tmp_path / "model.onnx"), "--data", save_data(tmp_path / "set"), "--threads", 1]
+
+
+def test_json_and_files(irdet_command, arguments: list[object]) -> None:  # type: ignore[no-untyped-def]
+    result = irdet_command("eval", *arguments, "--json", "--quiet")
+    assert (result.code, result.err) == (0, "")
+    figures = json.loads(result.out)
+    assert figures["iou"] == pytest.approx(8 / 13)
+    assert figures["niou"] == pytest.approx((4 / 5 + 1 + 0) / 3)
+    assert figures["pd"] == pytest.approx(2 / 3)
+    assert figures["fa"] == pytest.approx(1e6 / 1800)
+    assert (figures["images"], figures["targets"], figures["threshold"], figures["resize"]) == (3, 3, 0.5, None)
+    assert {"precision", "recall", "f1", "false_per_frame_upper", "average_precision"} <= figures.keys()
+    names = {Path(file).name for file in figures["files"]}
+    assert {"metrics.json", "per_image.csv", "worst.png"} <= names
+    assert all(Path(file).parent == Path("runs/eval/set") and Path(file).is_file() for file in figures["files"])
+
+
+def test_the_table_tells_the_protocol(irdet_command, arguments: list[object]) -> None:  # type: ignore[no-untyped-def]
+    result = irdet_command("eval", *arguments, "--resize", "60x40", "--distance", 4, "--fps", 25, "--threshold", 0.3)
+    assert result.code == 0
+    rows = {line.split("  ")[0].strip(): line for line in result.out.splitlines()}
+    assert "0.3" in rows["threshold"]
+    assert "60x40" in rows["size"]
+    assert " 3" in rows["images"]
+    assert " 3" in rows["targets"]
+    assert "3 of 3, closer than 4 px" in rows["Pd"]
+    assert "per hour" in result.out
+    assert "runs/eval/set" in result.err
+
+
+def test_folders(irdet_command, arguments: list[object]) -> None:  # type: ignore[no-untyped-def]
+    for folder in ("runs/eval/set", "runs/eval/set-2"):
+        assert irdet_command("eval", *arguments, "-q").code == 0
+        assert (Path(folder) / "metrics.json").is_file()
+    assert irdet_command("eval", *arguments, "-q", "--output", "mine").code == 0
+    again = irdet_command("eval", *arguments, "-q", "--output", "mine")
+    assert again.code == 2
+    assert "mine is not empty" in again.err
+    assert irdet_command("eval", *arguments, "-q", "--output", "mine", "--exist-ok").code == 0
+
+
+def test_target_free_frames(irdet_command, arguments: list[object]) -> None:  # type: ignore[no-untyped-def]
+    arguments[3] = Path("set/images")
+    refused = irdet_command("eval", *arguments, "-q")
+    assert refused.code == 1
+    assert "target-free" in refused.err
+    result = irdet_command("eval", *arguments, "--target-free", "--json", "-q")
+    figures = json.loads(result.out)
+    assert (figures["targets"], figures["pd"], figures["false_targets"]) == (0, None, 3)
+    assert irdet_command("eval", *arguments, "--target-free", "-q").code == 0
+
+
+def test_without_matplotlib_one_line_names_the_extra(  # type: ignore[no-untyped-def]
+    irdet_command, arguments: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    result = irdet_command("eval", *arguments)
+    assert result.code == 0
+    assert [line for line in result.err.splitlines() if "curves.png is left out" in line and "irdet[plot]" in line]
+    assert sorted(p.name for p in Path("runs/eval/set").iterdir()) == ["metrics.json", "per_image.csv", "worst.png"]
+
+
+@pytest.mark.parametrize(
+    ("extra", "code", "says"),
+    [
+        (["--data", "nowhere"], 2, "no data set at nowhere"),
+        (["--split", "test"], 2, "no split 'test'"),
+        (["--threshold", "2"], 2, "threshold 2"),
+        (["--empty", "half"], 2, "half"),
+        (["--resize", "big"], 2, "size 'big'"),
+        (["--model", "missing.onnx"], 1, "missing.onnx"),
+        (["--output", "model.onnx"], 1, "model.onnx"),
+    ],
+)
+def test_wrong_arguments_are_one_line(  # type: ignore[no-untyped-def]
+    irdet_command, arguments: list[object], extra: list[str], code: int, says: str
+) -> None:
+    result = irdet_command("eval", *arguments, *extra, "-q")
+    assert (result.code, result.out) == (code, "")
+    assert says in result.err
+    assert len(result.err.strip().splitlines()) == 1
+    assert not Path("runs").exists()
