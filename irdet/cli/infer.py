@@ -1,0 +1,251 @@
+"""`irdet infer`: finds the targets in an image, a folder, a glob or a video."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from irdet.cli.options import (
+    DeviceOption,
+    ExistOkOption,
+    JsonOption,
+    ModelOption,
+    QuietOption,
+    RangeOption,
+    ResizeOption,
+    ThreadsOption,
+)
+from irdet.core.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from irdet.core.targets import Target
+    from irdet.runtime.detector import Detection
+    from irdet.runtime.pipeline import RunSummary
+    from irdet.runtime.sinks import Sink
+    from irdet.runtime.sources import Source
+
+#: Rows of the table of targets.
+MAX_ROWS = 20
+
+
+def infer(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="An image, a folder of images, a quoted glob, or a video.", show_default=False
+        ),
+    ],
+    model: ModelOption = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Folder of the results.  [dim]\\[default: runs/infer/SOURCE][/dim]",
+            show_default=False,
+        ),
+    ] = None,
+    exist_ok: ExistOkOption = False,
+    threshold: Annotated[
+        float | None,
+        typer.Option("--threshold", help="Probability of a target's pixels; the model's own by default."),
+    ] = None,
+    min_area: Annotated[int, typer.Option("--min-area", help="Smaller targets are dropped, px.")] = 1,
+    max_area: Annotated[
+        int | None, typer.Option("--max-area", help="Larger targets are dropped, px.", show_default=False)
+    ] = None,
+    connectivity: Annotated[
+        int, typer.Option("--connectivity", metavar="4|8", help="Which neighbours belong to one target.")
+    ] = 8,
+    ignore: Annotated[
+        Path | None,
+        typer.Option(
+            "--ignore", metavar="MASK", help="Image as large as the frames; no targets where it is not black."
+        ),
+    ] = None,
+    polarity: Annotated[
+        str, typer.Option("--polarity", metavar="white-hot|black-hot", help="Whether targets are bright or dark.")
+    ] = "white-hot",
+    resize: ResizeOption = None,
+    range_: RangeOption = None,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+    masks: Annotated[bool, typer.Option("--masks", help="Write a mask for each frame.", show_default=False)] = False,
+    no_video: Annotated[
+        bool, typer.Option("--no-video", help="Write no annotated video or pictures.", show_default=False)
+    ] = False,
+    show: Annotated[bool, typer.Option("--show", help="Show the frames in a window.", show_default=False)] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Finds the targets in an image, a folder of images, a glob or a video.
+
+    Writes targets.jsonl (one line a frame), targets.csv (one row a target) and the annotated video or pictures.
+    Frames are not resized unless asked: they are padded to the stride of the network, or cut into tiles where the
+    model has a fixed size.
+    """
+    from irdet.cli.console import console, out, print_json, print_table, progress
+    from irdet.cli.rundir import run_folder
+    from irdet.core.frame import Preprocessor
+    from irdet.engines import open_engine
+    from irdet.runtime.detector import Detector
+    from irdet.runtime.pipeline import run
+    from irdet.runtime.sinks import WindowSink
+    from irdet.runtime.sources import open_source
+
+    def tell(line: str) -> None:
+        if not quiet:
+            console().print(line, markup=False, soft_wrap=True)
+
+    preprocessor = Preprocessor(range_)
+    window = WindowSink(f"irdet: {source}") if show else None
+    with open_source(source) as frames, open_engine(model, device=device, threads=threads) as engine:
+        detector = Detector(
+            engine,
+            threshold=threshold,
+            min_area=min_area,
+            max_area=max_area,
+            connectivity=connectivity,
+            ignore=None if ignore is None else _read_mask(ignore, frames.size),
+            polarity=polarity,
+            resize=resize,
+        )
+        tell(f"{engine.info.variant} on {engine.runtime}, threshold {detector.threshold:g}; {_describe(frames)}")
+        for note in (*engine.notes, *frames.notes):
+            tell(note)
+        folder = run_folder(output, "infer", frames.name, exist_ok)
+        sinks = _sinks(folder, frames, pictures=not no_video, masks=masks)
+        _spare(source, sinks)
+        sample = _Sample()
+        with progress("searching", frames.length, quiet) as advance:
+
+            def on_frame(detection: Detection) -> bool:
+                sample.add(detection)
+                advance(1, targets=len(detection.targets))
+                return window is None or not window.closed
+
+            summary = run(frames, preprocessor, detector, sinks if window is None else [*sinks, window], on_frame)
+
+    for skipped in summary.skipped:
+        console().print(f"skipped: {skipped.reason}", markup=False, soft_wrap=True)
+    if rest := summary.skipped_frames - sum(skipped.frames for skipped in summary.skipped):
+        console().print(f"skipped: {rest} more", markup=False)
+    files = [sink.path for sink in sinks]
+    if as_json:
+        about = {"model": engine.info.variant, "runtime": engine.runtime, "threshold": detector.threshold}
+        print_json({**about, **summary.to_dict(), "files": files})
+        return
+    if sample.rows:
+        title, rows = sample.table(video=frames.is_video)
+        print_table(title, rows, ("frame", "time" if frames.is_video else "image", "x", "y", "px", "score", "SCR"))
+    if not quiet:
+        print_table("Where the time went", *_stages(summary))
+    out().print(_outcome(summary), markup=False)
+    for file in files:
+        out().print(f"  {file}", markup=False, soft_wrap=True)
+
+
+def _read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
+    from irdet.core.images import read_image
+
+    pixels = read_image(path)
+    if pixels.shape[1::-1] != size:
+        raise UsageError(
+            f"--ignore {path}: {pixels.shape[1]}x{pixels.shape[0]} px does not fit frames of {size[0]}x{size[1]} px"
+        )
+    return pixels != 0 if pixels.ndim == 2 else (pixels[:, :, :3] != 0).any(axis=2)
+
+
+def _sinks(folder: Path, source: Source, *, pictures: bool, masks: bool) -> list[Sink]:
+    from irdet.runtime.sinks import CsvSink, JsonLinesSink, MaskSink, PictureSink, VideoSink
+
+    sinks: list[Sink] = [JsonLinesSink(folder / "targets.jsonl"), CsvSink(folder / "targets.csv")]
+    if masks:
+        sinks.append(MaskSink(folder / "masks"))
+    if pictures and source.is_video:
+        sinks.append(VideoSink(folder / "annotated.mkv", source.fps))
+    elif pictures:
+        sinks.append(PictureSink(folder / "annotated"))
+    return sinks
+
+
+def _spare(source: str, sinks: list[Sink]) -> None:
+    """Refuses to write over what is read, which --exist-ok would allow."""
+    for sink in sinks:
+        if sink.path is not None and sink.path.exists() and Path(source).exists() and sink.path.samefile(source):
+            raise UsageError(f"{source} would be overwritten by its own results: choose another --output")
+
+
+def _describe(source: Source) -> str:
+    width, height = source.size
+    count = "frames" if source.length is None else _count(source.length, "frame")
+    rate = f" at {source.fps:g} frames/s" if source.fps else ""
+    return f"{source.name}: {count} of {width}x{height} px{rate}"
+
+
+def _outcome(summary: RunSummary) -> str:
+    skipped = f" ({summary.skipped_frames} more skipped)" if summary.skipped_frames else ""
+    return (
+        f"{_count(summary.frames, 'frame')}{skipped}, {_count(summary.targets, 'target')} in "
+        f"{_count(summary.frames_with_targets, 'frame')}, {summary.fps:.1f} frames/s; written:"
+    )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _stages(summary: RunSummary) -> tuple[list[tuple[Any, ...]], tuple[str, ...]]:
+    total = sum(summary.times.values())
+    rows = [
+        (stage, f"{1e3 * seconds / summary.frames:.2f}", f"{seconds:.2f}", f"{100 * seconds / total:.0f} %")
+        for stage, seconds in summary.times.items()
+    ]
+    return rows, ("stage", "ms per frame", "s", "share")
+
+
+class _Sample:
+    """What of a run is shown: all targets while they are few, else the best of some frames, evenly spread."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, Target]] = []
+        self._all: list[tuple[str, Target]] = []
+        self._seen = 0
+        self._step = 1
+
+    def add(self, detection: Detection) -> None:
+        """Takes a frame; keeps a bounded number of targets."""
+        named = [(detection.frame.source, target) for target in detection.targets]
+        if len(self._all) <= MAX_ROWS:
+            self._all += named
+        if named:
+            if self._seen % self._step == 0:
+                self.rows.append(named[0])
+            self._seen += 1
+            if len(self.rows) > MAX_ROWS:
+                self.rows, self._step = self.rows[::2], 2 * self._step
+
+    def table(self, *, video: bool) -> tuple[str, list[tuple[Any, ...]]]:
+        """Returns the title and the rows."""
+        few = len(self._all) <= MAX_ROWS
+        some = "each frame that has one" if self._step == 1 else f"one in {self._step} of the frames that have one"
+        title = "Targets" if few else f"Best target of {some}"
+        rows = [
+            (
+                target.frame,
+                f"{target.time:.2f}" if video and target.time is not None else name,
+                f"{target.x:.1f}",
+                f"{target.y:.1f}",
+                target.area,
+                f"{target.score:.2f}",
+                f"{target.scr:.1f}",
+            )
+            for name, target in (self._all if few else self.rows)
+        ]
+        return title, rows

@@ -1,0 +1,197 @@
+"""Draws what was found: the frame enlarged until it can be read, a bracket around each target, a strip on top."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from irdet.core.frame import Frame
+from irdet.core.targets import Target
+
+#: Frames whose longer side is below this are enlarged until it is not, px.
+SMALL_SIDE = 480
+
+#: Lines and letters are of their plain size in pictures of this side, and grow with larger ones, px.
+PLAIN_SIDE = 800
+
+#: Small frames are enlarged at most this many times.
+MAX_ENLARGEMENT = 8
+
+#: Free pixels of the frame between a target and its bracket, so that nothing of it is hidden.
+MARGIN = 3
+
+#: Only the best targets of a frame get a label: more would hide the frame.
+MAX_LABELS = 24
+
+#: A label that would hide more than this part of itself in other brackets and labels is left out.
+MAX_HIDDEN = 0.2
+
+#: Deep frames are stretched for the eye between these percentiles.
+STRETCH = (0.5, 99.9)
+
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_TARGET = (80, 255, 120)  # blue, green, red
+_DOUBTFUL = (60, 200, 255)
+_INK = (235, 235, 235)
+_PLATE = (24, 20, 16)
+
+_Box = tuple[int, int, int, int]  # left, top, right, bottom; right and bottom excluded
+
+
+@dataclass(frozen=True)
+class _Style:
+    """Sizes of what is drawn, in pixels of the picture."""
+
+    line: int
+    side: int
+    arm: int
+    font: float
+    text: int
+    pad: int
+
+    @classmethod
+    def of(cls, shape: tuple[int, int]) -> _Style:
+        unit = max(1.0, max(shape) / PLAIN_SIDE)
+        line = max(1, round(unit))
+        return cls(
+            line=line, side=round(22 * unit), arm=round(16 * unit), font=0.42 * unit, text=line, pad=round(3 * unit)
+        )
+
+
+def enlargement(shape: tuple[int, int]) -> int:
+    """Returns the whole number by which a frame of this height and width is enlarged before it is drawn upon."""
+    return min(MAX_ENLARGEMENT, ceil(SMALL_SIDE / max(shape)))
+
+
+def annotate(frame: Frame, targets: Sequence[Target], caption: str | None = None) -> NDArray[np.uint8]:
+    """Draws the targets of a frame.
+
+    Small frames are enlarged (`enlargement`), deep ones stretched for display. Brackets are green, or amber where
+    the target touches the border or lies on a bad pixel. A label gives score and SCR, where there is room for it.
+
+    Args:
+        frame: The frame.
+        targets: Its targets, best first.
+        caption: Text of the strip; source, frame number, time and number of targets where None.
+
+    Returns:
+        uint8 [H * k + strip, W * k, 3], BGR, with `k = enlargement(frame.shape)`. The strip lies above the frame
+        and covers nothing of it.
+    """
+    scale = enlargement(frame.shape)
+    grey = _display(frame)
+    if scale > 1:
+        grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+    picture: NDArray[np.uint8] = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
+    style = _Style.of(grey.shape)
+    boxes = [_bracket(target, scale, grey.shape, style) for target in targets]
+    # The best one is drawn last, over the others.
+    for target, box in reversed(list(zip(targets, boxes, strict=True))):
+        _draw_bracket(picture, box, style, _colour(target))
+    taken = list(boxes)
+    for target, box in list(zip(targets, boxes, strict=True))[:MAX_LABELS]:
+        taken.append(_draw_label(picture, target, box, taken, style))
+    return np.vstack([_strip(caption or _caption(frame, targets), picture.shape[1], style), picture])
+
+
+def _display(frame: Frame) -> NDArray[np.uint8]:
+    """Returns the frame as uint8 [H, W] for the eye."""
+    pixels = frame.pixels
+    if frame.raw is None or frame.raw.dtype == np.uint8:
+        return cv2.convertScaleAbs(pixels, alpha=255.0)
+    # Every 7th pixel tells the percentiles well enough.
+    low, high = (float(value) for value in np.percentile(pixels.ravel()[::7], STRETCH))
+    gain = 255.0 / max(high - low, 1e-6)
+    return np.clip((pixels - low) * gain, 0, 255).astype(np.uint8)
+
+
+def _bracket(target: Target, scale: int, shape: tuple[int, ...], style: _Style) -> _Box:
+    """Returns the box of the bracket in the picture: around the target, and large enough to be seen."""
+    left, top, width, height = (scale * value for value in target.bbox)
+    beside, above = (max(MARGIN * scale, (style.side - side) // 2) for side in (width, height))
+    return (
+        max(0, left - beside),
+        max(0, top - above),
+        min(shape[1], left + width + beside),
+        min(shape[0], top + height + above),
+    )
+
+
+def _draw_bracket(picture: NDArray[np.uint8], box: _Box, style: _Style, colour: tuple[int, int, int]) -> None:
+    left, top, right, bottom = box[0], box[1], box[2] - 1, box[3] - 1
+    arm_x, arm_y = (min(style.arm, max(2, ceil(0.3 * side))) for side in (right - left, bottom - top))
+    for x, to_x in ((left, left + arm_x), (right, right - arm_x)):
+        for y, to_y in ((top, top + arm_y), (bottom, bottom - arm_y)):
+            corner = np.array([[to_x, y], [x, y], [x, to_y]], np.int32)
+            # A dark edge keeps the lines visible on a bright ground.
+            cv2.polylines(picture, [corner], False, _PLATE, style.line + 2, cv2.LINE_AA)
+            cv2.polylines(picture, [corner], False, colour, style.line, cv2.LINE_AA)
+
+
+def _draw_label(picture: NDArray[np.uint8], target: Target, box: _Box, taken: Sequence[_Box], style: _Style) -> _Box:
+    """Puts a label beside a bracket where it hides least, if not too much; returns its place."""
+    text = f"{target.score:.2f}  SCR {_short(target.scr)}"
+    (width, height), base = cv2.getTextSize(text, _FONT, style.font, style.text)
+    width, height = width + 2 * style.pad, height + base + 2 * style.pad
+    gap = style.line + 2
+    above, below, middle = box[1] - gap - height, box[3] + gap, (box[1] + box[3] - height) // 2
+    corners = (
+        (box[0], above),
+        (box[0], below),
+        (box[2] + gap, middle),
+        (box[0] - gap - width, middle),
+        (box[2] - width, above),
+        (box[2] - width, below),
+    )
+    places = [_inside(x, y, width, height, picture.shape) for x, y in corners]
+    hidden = [sum(_shared(place, other) for other in taken) for place in places]
+    least = min(hidden)
+    place = places[hidden.index(least)]
+    left, top, right, bottom = place
+    if least > MAX_HIDDEN * width * height:
+        return left, top, left, top
+    plate = picture[top:bottom, left:right]
+    plate[:] = cv2.addWeighted(plate, 0.3, np.full_like(plate, _PLATE), 0.7, 0)
+    origin = (left + style.pad, bottom - style.pad - base)
+    cv2.putText(picture, text, origin, _FONT, style.font, _colour(target), style.text, cv2.LINE_AA)
+    return place
+
+
+def _inside(x: int, y: int, width: int, height: int, shape: tuple[int, ...]) -> _Box:
+    """Shifts a box into the picture; one larger than the picture is cut."""
+    left, top = max(0, min(x, shape[1] - width)), max(0, min(y, shape[0] - height))
+    return left, top, min(shape[1], left + width), min(shape[0], top + height)
+
+
+def _shared(a: _Box, b: _Box) -> int:
+    """Returns the pixels that two boxes have in common."""
+    return max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(0, min(a[3], b[3]) - max(a[1], b[1]))
+
+
+def _colour(target: Target) -> tuple[int, int, int]:
+    return _DOUBTFUL if target.touches_border or target.bad_pixel else _TARGET
+
+
+def _short(scr: float) -> str:
+    return f"{scr:.1f}" if scr < 100 else ">99"
+
+
+def _caption(frame: Frame, targets: Sequence[Target]) -> str:
+    count = f"{len(targets)} target{'' if len(targets) == 1 else 's'}"
+    if frame.time is None:
+        return f"{frame.source}   {count}"
+    return f"{frame.source}   frame {frame.index}   {frame.time:.2f} s   {count}"
+
+
+def _strip(text: str, width: int, style: _Style) -> NDArray[np.uint8]:
+    (text_width, height), base = cv2.getTextSize(text, _FONT, style.font, style.text)
+    strip = np.full((height + base + 4 * style.pad, width, 3), _PLATE, np.uint8)
+    # A name that is too long loses its beginning: number, time and count stand at the end.
+    x = min(3 * style.pad, width - text_width - style.pad)
+    cv2.putText(strip, text, (x, 2 * style.pad + height), _FONT, style.font, _INK, style.text, cv2.LINE_AA)
+    return strip

@@ -1,0 +1,364 @@
+"""Where results go: JSON lines, CSV, annotated video or pictures, masks, a window. Each opens at its first frame."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar, Protocol, TextIO
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from irdet.core.errors import IrdetError, MissingDependency
+from irdet.core.files import replacing
+from irdet.core.frame import Frame
+from irdet.core.images import quiet_opencv
+from irdet.core.targets import Target
+from irdet.runtime.detector import Detection
+from irdet.runtime.sources import FALLBACK_FPS, open_source
+
+#: A video stops while this much is left on its disk: OpenCV's writer loses frames without a word where it is full.
+RESERVED_BYTES = 8 << 20
+
+#: Decimals of what is written; other numbers are whole.
+_DECIMALS = {"x": 3, "y": 3, "score": 4, "mean_score": 4} | dict.fromkeys(
+    ("peak", "background", "background_std", "contrast", "scr"), 3
+)
+
+_COLUMNS = (
+    *("frame", "time", "source", "x", "y", "left", "top", "width", "height", "area", "score", "mean_score", "peak"),
+    *("background", "background_std", "contrast", "scr", "touches_border", "saturated", "bad_pixel"),
+)
+
+
+class Sink(Protocol):
+    """Takes the frames of a run, in order.
+
+    Attributes:
+        path: The file or folder that it writes; None where it writes none.
+        wants_picture: Whether it needs the annotated picture.
+    """
+
+    path: Path | None
+    wants_picture: ClassVar[bool]
+
+    def write(self, detection: Detection, picture: NDArray[np.uint8] | None) -> None:
+        """Takes one frame.
+
+        Args:
+            detection: What was found in it.
+            picture: The annotated frame, uint8 [H, W, 3], BGR; None unless some sink wants it.
+
+        Raises:
+            IrdetError: It cannot be written.
+        """
+        ...
+
+    def close(self) -> None:
+        """Finishes what was written. Calling it again does nothing.
+
+        Raises:
+            IrdetError: What was written is not all there.
+        """
+        ...
+
+
+class JsonLinesSink:
+    """One line of strict JSON a frame: `frame`, `time` (s or null), `source`, `targets`. See `Sink`.
+
+    Each line is handed to the system before the next frame, so a run that is killed keeps every finished one.
+
+    Args:
+        path: The file to write.
+    """
+
+    wants_picture: ClassVar[bool] = False
+
+    def __init__(self, path: Path) -> None:
+        self.path: Path | None = path
+        self._out = _TextFile(path)
+
+    def write(self, detection: Detection, picture: NDArray[np.uint8] | None = None) -> None:
+        """Appends the frame's line."""
+        frame = detection.frame
+        record = {
+            "frame": frame.index,
+            "time": _seconds(frame.time),
+            "source": frame.source,
+            "targets": [_record(target) for target in detection.targets],
+        }
+        self._out.append(json.dumps(record, allow_nan=False) + "\n")
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._out.close()
+
+
+class CsvSink:
+    """One row a target under a header; frames without targets have none. See `Sink`.
+
+    Args:
+        path: The file to write.
+    """
+
+    wants_picture: ClassVar[bool] = False
+
+    def __init__(self, path: Path) -> None:
+        self.path: Path | None = path
+        self._out = _TextFile(path)
+        self._rows = csv.writer(self._out, lineterminator="\n")
+        self._headed = False
+
+    def write(self, detection: Detection, picture: NDArray[np.uint8] | None = None) -> None:
+        """Appends a row for each target of the frame."""
+        if not self._headed:
+            self._rows.writerow(_COLUMNS)
+            self._headed = True
+        frame = detection.frame
+        for target in detection.targets:
+            record = _record(target)
+            record |= dict(zip(("left", "top", "width", "height"), record["bbox"], strict=True))
+            record |= {name: int(record[name]) for name in ("touches_border", "saturated", "bad_pixel")}
+            record |= {"frame": frame.index, "time": _seconds(frame.time), "source": frame.source}
+            self._rows.writerow(record[name] for name in _COLUMNS)
+        self._out.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._out.close()
+
+
+class VideoSink:
+    """The annotated video: Motion JPEG in Matroska. See `Sink`.
+
+    Every frame stands by itself and Matroska needs no index, so what a killed run has written plays. Motion JPEG is
+    in every build of OpenCV and keeps targets of three pixels (42 dB on thermal clips, about 5 kB a frame).
+
+    Args:
+        path: The file to write; its suffix is `.mkv`.
+        fps: Frames per second; `FALLBACK_FPS` where the source has none.
+    """
+
+    wants_picture: ClassVar[bool] = True
+
+    def __init__(self, path: Path, fps: float | None) -> None:
+        self.path: Path | None = path
+        self._path = path
+        self._fps = fps or FALLBACK_FPS
+        self._writer: cv2.VideoWriter | None = None
+        self._size = (0, 0)
+        self._frames = 0
+
+    def write(self, detection: Detection, picture: NDArray[np.uint8] | None) -> None:
+        """Appends the picture."""
+        assert picture is not None
+        if self._writer is None:
+            # The codec wants even sides.
+            self._size = picture.shape[1] + picture.shape[1] % 2, picture.shape[0] + picture.shape[0] % 2
+            self._writer = self._open()
+        if shutil.disk_usage(self._path.parent).free < RESERVED_BYTES:
+            self.close()
+            raise IrdetError(f"cannot write {self._path}: the disk is full; the first {self._frames} frames are kept")
+        right, bottom = self._size[0] - picture.shape[1], self._size[1] - picture.shape[0]
+        if (right, bottom) not in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            # Frames of another size would be dropped without a word.
+            picture = np.asarray(cv2.resize(picture, self._size), np.uint8)
+        elif right or bottom:
+            picture = np.pad(picture, ((0, bottom), (0, right), (0, 0)), mode="edge")
+        with quiet_opencv():
+            self._writer.write(picture)
+        self._frames += 1
+
+    def close(self) -> None:
+        """Finishes the video and makes sure that it holds all its frames."""
+        if self._writer is None:
+            return
+        with quiet_opencv():
+            self._writer.release()
+        self._writer = None
+        try:
+            with open_source(self._path) as video:
+                length = video.length or 0
+        except IrdetError:
+            length = 0
+        if length < self._frames - 1:  # the length is rounded from the duration
+            raise IrdetError(f"cannot write {self._path}: not all of its {self._frames} frames arrived; disk full?")
+
+    def _open(self) -> cv2.VideoWriter:
+        with _writing(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.open("wb").close()  # OpenCV would not say why it cannot
+        code = cv2.VideoWriter.fourcc(*"MJPG")
+        with quiet_opencv():
+            writer = cv2.VideoWriter(str(self._path), cv2.CAP_FFMPEG, code, self._fps, self._size)
+        if not writer.isOpened():
+            raise IrdetError(f"cannot write {self._path}: this OpenCV cannot write Motion JPEG in Matroska (.mkv)")
+        return writer
+
+
+class PictureSink:
+    """Annotated pictures, a PNG for each frame. See `Sink`.
+
+    Args:
+        folder: The folder to write into.
+    """
+
+    wants_picture: ClassVar[bool] = True
+
+    def __init__(self, folder: Path) -> None:
+        self.path: Path | None = folder
+        self._names = _PngNames(folder)
+
+    def write(self, detection: Detection, picture: NDArray[np.uint8] | None) -> None:
+        """Writes the picture."""
+        assert picture is not None
+        _write_png(self._names.next(detection.frame), picture)
+
+    def close(self) -> None:
+        """Does nothing."""
+
+
+class MaskSink:
+    """The pixels of the targets, an 8-bit PNG of 0 and 255 for each frame, as large as the frame. See `Sink`.
+
+    Args:
+        folder: The folder to write into.
+    """
+
+    wants_picture: ClassVar[bool] = False
+
+    def __init__(self, folder: Path) -> None:
+        self.path: Path | None = folder
+        self._names = _PngNames(folder)
+
+    def write(self, detection: Detection, picture: NDArray[np.uint8] | None = None) -> None:
+        """Writes the mask."""
+        _write_png(self._names.next(detection.frame), detection.mask.astype(np.uint8) * np.uint8(255))
+
+    def close(self) -> None:
+        """Does nothing."""
+
+
+class WindowSink:
+    """Shows the annotated frames in a window; `q`, Escape or closing it sets `closed`. See `Sink`.
+
+    Args:
+        title: Title of the window.
+
+    Raises:
+        MissingDependency: This OpenCV or this machine cannot show windows; says what helps.
+    """
+
+    wants_picture: ClassVar[bool] = True
+
+    def __init__(self, title: str) -> None:
+        # Without a display, Qt would end the process rather than raise.
+        if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+            raise MissingDependency("--show needs a display, and this machine has none (DISPLAY is not set)")
+        try:
+            cv2.namedWindow(title, cv2.WINDOW_AUTOSIZE)
+        except cv2.error as error:
+            raise MissingDependency(
+                "--show needs an OpenCV with windows: "
+                "pip uninstall opencv-python-headless, then pip install opencv-python"
+            ) from error
+        self.path: Path | None = None
+        self.closed = False
+        self._title = title
+
+    def write(self, detection: Detection, picture: NDArray[np.uint8] | None) -> None:
+        """Shows the picture."""
+        assert picture is not None
+        cv2.imshow(self._title, picture)
+        pressed = cv2.waitKey(1) & 0xFF
+        gone = cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1
+        self.closed = self.closed or pressed in (ord("q"), 27) or gone
+
+    def close(self) -> None:
+        """Closes the window."""
+        cv2.destroyAllWindows()
+
+
+class _TextFile:
+    """A text file that is opened when it is first written to, and whose errors name it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: TextIO | None = None
+
+    def write(self, text: str) -> None:
+        with _writing(self._path):
+            if self._file is None:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = self._path.open("w", encoding="utf-8", newline="")
+            self._file.write(text)
+
+    def flush(self) -> None:
+        if self._file is not None:
+            with _writing(self._path):
+                self._file.flush()
+
+    def append(self, text: str) -> None:
+        """Writes a whole line at once and hands it to the system."""
+        self.write(text)
+        self.flush()
+
+    def close(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            with _writing(self._path):
+                file.close()
+
+
+class _PngNames:
+    """Names a PNG after the frame's source, or after its number where the source is a video."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._taken: set[str] = set()
+
+    def next(self, frame: Frame) -> Path:
+        flat = re.sub(r"[/\\:]+", "_", frame.source) or "frame"
+        name = PurePosixPath(flat).stem
+        if frame.time is not None:
+            name = f"{frame.index:06d}"
+        elif name in self._taken:  # a.png and a.tif, or the same name in two folders
+            name = flat if flat not in self._taken else f"{flat}-{frame.index}"
+        self._taken.add(name)
+        return self._folder / f"{name}.png"
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise IrdetError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
+    _, data = cv2.imencode(".png", pixels)
+    with replacing(path) as temporary:
+        temporary.write_bytes(data.tobytes())
+
+
+def _record(target: Target) -> dict[str, Any]:
+    """Returns a target as JSON values, without its frame and time, rounded to what they are worth."""
+    fields: Mapping[str, Any] = target.to_dict()
+    return {
+        name: round(value, _DECIMALS[name]) if name in _DECIMALS else list(value) if name == "bbox" else value
+        for name, value in fields.items()
+        if name not in ("frame", "time")
+    }
+
+
+def _seconds(time: float | None) -> float | None:
+    return None if time is None else round(time, 6)

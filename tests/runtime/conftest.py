@@ -1,0 +1,67 @@
+"""A tiny engine that needs no weights: a pixel is a target when it stands out of its surroundings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from typing_extensions import Self
+
+from irdet.core.info import ModelInfo
+
+
+class ContrastEngine:
+    """Probability from the difference of a small and a wide mean; sees `REACH` pixels around each pixel.
+
+    It is as strict about its input as a real engine: shape, type, layout, stride and batch are checked.
+    """
+
+    REACH = 6
+
+    def __init__(
+        self, *, stride: int = 8, size: tuple[int, int] | None = None, max_batch: int | None = None, gain: float = 60.0
+    ) -> None:
+        height, width = size or (None, None)
+        self.info = ModelInfo("contrast", stride=stride, height=height, width=width)
+        self.runtime = "numpy"
+        self.max_batch = max_batch
+        self.gain = gain
+        self.shapes: list[tuple[int, ...]] = []
+        self.closed = False
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        assert batch.dtype == np.float32 and batch.flags.c_contiguous and batch.ndim == 4
+        count, channels, height, width = batch.shape
+        assert channels == 1 and height % self.info.stride == 0 and width % self.info.stride == 0
+        assert self.info.height in (None, height) and self.info.width in (None, width)
+        assert self.max_batch is None or count <= self.max_batch
+        assert batch.min() >= 0 and batch.max() <= 1
+        self.shapes.append(batch.shape)
+        return np.stack([self._probability(frame) for frame in batch[:, 0]])[:, None]
+
+    def _probability(self, frame: NDArray[np.float32]) -> NDArray[np.float32]:
+        # In float64, so that a pixel's value does not depend on where in the window it lies.
+        values = frame.astype(np.float64)
+        wide = cv2.blur(values, (2 * self.REACH + 1,) * 2, borderType=cv2.BORDER_REFLECT_101)
+        difference = values - wide
+        return (1 / (1 + np.exp(-self.gain * (difference - 0.1)))).astype(np.float32)
+
+    def close(self) -> None:
+        self.closed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@pytest.fixture
+def make_engine() -> Callable[..., ContrastEngine]:
+    return ContrastEngine
