@@ -56,28 +56,27 @@ def train(
     """
     from irdet.core.extras import require
 
-    torch = require("torch", "train", "training")
+    require("torch", "train", "training")
     require("torch.utils.tensorboard", "train", "training")
 
     from irdet.cli.console import console, print_json, print_table, progress
     from irdet.cli.rundir import new_run
     from irdet.models import load_model
     from irdet.training.dataset import load_training_data
-    from irdet.training.loop import record_protocols
+    from irdet.training.device import choose_device
+    from irdet.training.loop import record_protocols, stored_recipe
     from irdet.training.loop import train as run
     from irdet.training.recipe import Recipe, get_recipe
 
-    if threads is not None:
-        torch.set_num_threads(threads)
     changes = {"epochs": epochs, "batch": batch, "crop": crop, "learning_rate": rate, "seed": seed, "model": model}
     if resume is not None:
         folder = resume if resume.is_dir() else resume.parent
         if ckpt is not None:
             raise UsageError("--resume takes its weights from the run: leave --ckpt out")
-        plan = _stored_recipe(folder / "last.pt").replace(**changes)
+        plan = stored_recipe(folder / "last.pt").replace(**changes)
     else:
         plan = (get_recipe(recipe) if recipe else Recipe()).replace(**changes)
-    where = _device(torch, device)
+    where = choose_device(device, threads)
     initial = None
     if ckpt is not None:
         loaded = load_model(ckpt)
@@ -98,7 +97,9 @@ def train(
     with progress("training", steps, quiet) as advance:
         result = run(plan, frames, folder, device=where, initial=initial, resume=resume is not None, advance=advance)
     if not result.finished:
-        raise Interrupted(f"stopped in epoch {result.epoch}; to go on: irdet train --data {data} --resume {folder}")
+        same = [f"--{key} {value}" for key, value in (("backgrounds", backgrounds), ("split", split)) if value]
+        command = " ".join(["irdet train --data", str(data), *same, "--resume", str(folder)])
+        raise Interrupted(f"stopped in epoch {result.epoch}; to go on: {command}")
 
     info = record_protocols(result.best, frames, plan.square)
     if as_json:
@@ -117,22 +118,3 @@ class Interrupted(IrdetError):
     """The run was stopped by a signal and can be resumed."""
 
     exit_code = 130
-
-
-def _stored_recipe(last: Path):  # type: ignore[no-untyped-def]  # Recipe is imported only once torch is known to be there
-    from irdet.models import load_checkpoint
-    from irdet.training.recipe import Recipe
-
-    _, state = load_checkpoint(last)
-    if state is None:
-        raise UsageError(f"--resume {last}: holds weights but no state of a run; to fine-tune give it as --ckpt")
-    values = dict(state["recipe"])
-    return Recipe(**{**values, "jitter": tuple(values["jitter"])})
-
-
-def _device(torch, device: str) -> str:  # type: ignore[no-untyped-def]
-    if device not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"--device {device}: must be auto, cpu or cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise IrdetError("--device cuda: this torch sees no CUDA device (CPU build, or no driver); leave --device out")
-    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"

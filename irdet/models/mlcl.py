@@ -135,7 +135,17 @@ def stage(inputs: int, width: int, blocks: int, *, down: bool, light: bool = Fal
     )
 
 
-class MLCLNet(nn.Module):
+class Network(nn.Module):
+    """What every network of irdet is: float32 [N, 1, H, W] in [0, 1] in, logits [N, 1, H, W] out.
+
+    Attributes:
+        stride: H and W must be multiples of it.
+    """
+
+    stride: int
+
+
+class MLCLNet(Network):
     """The authors' network: stem, three levels at 1, 1/2 and 1/4, MLCL at each, BFPN, 1x1 head.
 
     Args:
@@ -168,7 +178,7 @@ class MLCLNet(nn.Module):
         return cast(Tensor, self.head(self.bfpn(levels)))
 
 
-class MLCLEdge(nn.Module):
+class MLCLEdge(Network):
     """irdet's network for the edge: MLCL-Net at half resolution, with a full-size head that sees the frame itself.
 
     A 2x pixel-unshuffle puts each 2x2 block of pixels into channels, so nothing is thrown away before the first

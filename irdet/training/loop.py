@@ -21,6 +21,7 @@ from irdet.core.info import ModelInfo
 from irdet.data.crops import CropSampler
 from irdet.metrics.accumulator import MetricsResult
 from irdet.models import create_model, load_checkpoint, save_checkpoint
+from irdet.models.mlcl import Network
 from irdet.training.dataset import TrainingData, stretch
 from irdet.training.logs import RunLog
 from irdet.training.losses import detection_loss
@@ -60,7 +61,7 @@ def train(
     folder: Path,
     *,
     device: str = "cpu",
-    initial: nn.Module | None = None,
+    initial: Network | None = None,
     resume: bool = False,
     advance: Callable[..., object] = lambda n=1, **fields: None,
 ) -> TrainingResult:
@@ -185,6 +186,16 @@ def train(
     return TrainingResult(best, last, step >= total, step // per_epoch, top)
 
 
+def stored_recipe(last: Path) -> Recipe:
+    """Returns the recipe of a run, from the checkpoint that it is resumed from.
+
+    Raises:
+        ModelError: No such checkpoint, or one without the state of a run.
+    """
+    values = dict(_state(last)["recipe"])
+    return Recipe(**{**values, "jitter": tuple(values["jitter"])})
+
+
 def record_protocols(best: Path, data: TrainingData, square: int) -> ModelInfo:
     """Measures a checkpoint on the validation part at native size, by the papers' protocol, and on target-free frames.
 
@@ -211,23 +222,26 @@ def record_protocols(best: Path, data: TrainingData, square: int) -> ModelInfo:
     return save_checkpoint(best, loaded.module, loaded.info.replace(metrics=metrics))
 
 
-def _groups(module: nn.Module, decay: float) -> list[dict[str, Any]]:
+def _groups(module: Network, decay: float) -> list[dict[str, Any]]:
     """Weight decay is for convolutions; on biases and batch normalisation it only biases them."""
     decayed = [p for p in module.parameters() if p.ndim > 1]
     free = [p for p in module.parameters() if p.ndim <= 1]
     return [{"params": decayed, "weight_decay": decay}, {"params": free, "weight_decay": 0.0}]
 
 
-def _resumable(last: Path, recipe: Recipe, data: TrainingData) -> dict[str, Any]:
+def _state(last: Path) -> dict[str, Any]:
     _, state = load_checkpoint(last)
     if state is None:
-        raise ModelError(f"{last} holds weights but no state of a training run: it cannot be resumed")
+        raise ModelError(f"{last} holds weights but no state of a run, so it cannot be resumed; fine-tune with --ckpt")
+    return state
+
+
+def _resumable(last: Path, recipe: Recipe, data: TrainingData) -> dict[str, Any]:
+    state = _state(last)
     if state["digest"] != data.digest:
         raise UsageError(f"{last} was trained on other data: give the same --data and --backgrounds to resume")
-    # A checkpoint's lists and a recipe's tuples are alike.
-    mine = {key: list(value) if isinstance(value, tuple) else value for key, value in recipe.to_dict().items()}
-    theirs = {key: list(value) if isinstance(value, tuple) else value for key, value in state["recipe"].items()}
-    if differing := sorted(key for key in mine if mine[key] != theirs.get(key)):
+    theirs = stored_recipe(last).to_dict()
+    if differing := sorted(key for key, value in recipe.to_dict().items() if value != theirs[key]):
         raise UsageError(f"{last} was trained by another recipe (differs in {', '.join(differing)})")
     return state
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Generic, TypeVar
 
 import torch
 from torch import nn
@@ -21,7 +22,10 @@ def rate_at(step: int, total: int, warmup: int) -> float:
     return FINAL_SHARE + (1 - FINAL_SHARE) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
-class Average:
+_Module = TypeVar("_Module", bound=nn.Module)
+
+
+class Average(Generic[_Module]):
     """Exponential moving average of a network's weights (Polyak averaging), with its batch statistics.
 
     Args:
@@ -30,12 +34,12 @@ class Average:
             initial weights do not linger.
     """
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        self.module = copy.deepcopy(module).eval().requires_grad_(False)
+    def __init__(self, module: _Module, decay: float) -> None:
+        self.module: _Module = copy.deepcopy(module).eval().requires_grad_(False)
         self.decay = decay
 
     @torch.no_grad()
-    def update(self, module: nn.Module, step: int) -> None:
+    def update(self, module: _Module, step: int) -> None:
         """Takes in the weights after a step (counted from 0)."""
         decay = min(self.decay, (1 + step) / (10 + step))
         mine, theirs = self.module.state_dict(), module.state_dict()

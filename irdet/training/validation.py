@@ -9,19 +9,19 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from irdet.core.files import replacing
 from irdet.core.frame import pad_to_multiple
 from irdet.data.crops import LabelledFrame
 from irdet.metrics.accumulator import Metrics, MetricsResult
+from irdet.models.mlcl import Network
 
 #: Frames in the picture, and the side of each in it, px.
 SHOWN, SIDE = 12, 256
 
 
 @torch.inference_mode()
-def predict(module: nn.Module, pixels: NDArray[np.float32], device: torch.device) -> NDArray[np.float32]:
+def predict(module: Network, pixels: NDArray[np.float32], device: torch.device) -> NDArray[np.float32]:
     """Computes one frame's probability map, padded to the stride and cropped back as at run time.
 
     Args:
@@ -33,12 +33,12 @@ def predict(module: nn.Module, pixels: NDArray[np.float32], device: torch.device
         float32 [H, W] in [0, 1].
     """
     height, width = pixels.shape
-    padded = torch.from_numpy(np.ascontiguousarray(pad_to_multiple(pixels, int(getattr(module, "stride", 1)))))
+    padded = torch.from_numpy(np.ascontiguousarray(pad_to_multiple(pixels, module.stride)))
     logits = module(padded[None, None].to(device, memory_format=torch.channels_last))
     return torch.sigmoid(logits.float())[0, 0, :height, :width].cpu().numpy()
 
 
-def validate(module: nn.Module, frames: Sequence[LabelledFrame], device: torch.device) -> MetricsResult:
+def validate(module: Network, frames: Sequence[LabelledFrame], device: torch.device) -> MetricsResult:
     """Measures a network in evaluation mode at threshold 0.5."""
     metrics = Metrics()
     for number, frame in enumerate(frames):
@@ -46,7 +46,7 @@ def validate(module: nn.Module, frames: Sequence[LabelledFrame], device: torch.d
     return metrics.result()
 
 
-def draw_predictions(module: nn.Module, frames: Sequence[LabelledFrame], device: torch.device, path: Path) -> None:
+def draw_predictions(module: Network, frames: Sequence[LabelledFrame], device: torch.device, path: Path) -> None:
     """Writes a sheet of frames spread over the validation part: truth outlined green, prediction red."""
     picks = np.unique(np.linspace(0, len(frames) - 1, SHOWN).round().astype(int))
     tiles = [_tile(frames[i], predict(module, frames[i].pixels, device)) for i in picks]
