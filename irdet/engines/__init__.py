@@ -1,0 +1,92 @@
+"""Engines: one protocol, one module per runtime, chosen by the suffix of the model's file."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+from pathlib import Path
+from types import MappingProxyType
+
+from irdet.core.errors import ModelError, UsageError
+from irdet.engines.base import DEVICES, BaseEngine, Engine
+from irdet.engines.shipped import DEFAULT_MODEL, shipped_models, shipped_path
+
+__all__ = ["BaseEngine", "Engine", "open_engine", "resolve_model", "shipped_models"]
+
+#: Suffix of a model's file -> the module and the class that run it.
+RUNTIMES = MappingProxyType(
+    {
+        ".onnx": ("irdet.engines.onnx", "OnnxEngine"),
+        ".pt": ("irdet.engines.torch", "TorchEngine"),
+        ".pth": ("irdet.engines.torch", "TorchEngine"),
+    }
+)
+
+#: Suffixes that we know and cannot run yet -> what they are.
+UNSUPPORTED = MappingProxyType(
+    {
+        ".trt": "TensorRT plans",
+        ".engine": "TensorRT plans",
+        ".plan": "TensorRT plans",
+        ".xml": "OpenVINO models",
+    }
+)
+
+
+def open_engine(
+    model: str | os.PathLike[str] | None = None, *, device: str = "auto", threads: int | None = None
+) -> BaseEngine:
+    """Opens a model for inference.
+
+    Args:
+        model: A file (the runtime is chosen by its suffix), the name of a shipped model, or None for the default one.
+        device: `"auto"` takes the GPU where it works, else the CPU; `"cpu"` and `"cuda"` take that or fail.
+        threads: CPU threads; None for as many as there are cores.
+
+    Returns:
+        The engine: use it as a context manager, or close it. Its `notes` say what had to be assumed.
+
+    Raises:
+        UsageError: No such model, device or runtime; suggests the nearest name.
+        ModelError: The file is not a model that can be run; says why.
+        MissingDependency: The runtime is not installed; names the extra.
+    """
+    path = resolve_model(model)
+    if device not in DEVICES:
+        raise UsageError(f"device {device!r}: choose one of {', '.join(DEVICES)}")
+    if threads is not None and threads < 1:
+        raise UsageError(f"{threads} threads: at least 1 is needed")
+    module, name = RUNTIMES[path.suffix.lower()]
+    engine = getattr(importlib.import_module(module), name)(path, device=device, threads=threads)
+    assert isinstance(engine, BaseEngine)
+    return engine
+
+
+def resolve_model(model: str | os.PathLike[str] | None = None) -> Path:
+    """Returns the file that a name or a path means: a shipped model's ONNX file, or the file itself.
+
+    Raises:
+        UsageError: No such name, or a suffix that no engine runs.
+        ModelError: No such file.
+    """
+    name = os.fspath(DEFAULT_MODEL if model is None else model)
+    path = Path(name)
+    if not path.suffix and path.name == name and not path.exists():
+        for suffix in RUNTIMES:
+            if shipped := shipped_path(name, suffix):
+                return shipped
+        known = shipped_models()
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"shipped: {', '.join(known) or 'none'}; or give a file"
+        raise UsageError(f"no model is called {name!r}; {hint}")
+    if not path.exists():
+        raise ModelError(f"no such file: {path}")
+    suffix = path.suffix.lower()
+    if suffix in UNSUPPORTED:
+        raise UsageError(f"{path}: {UNSUPPORTED[suffix]} cannot be run by this version of irdet; use the .onnx file")
+    if suffix not in RUNTIMES:
+        raise UsageError(f"{path}: no engine runs {suffix or 'files without a suffix'}; known: {', '.join(RUNTIMES)}")
+    if not path.is_file():
+        raise ModelError(f"{path} is a folder, not a model")
+    return path

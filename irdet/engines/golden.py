@@ -1,0 +1,226 @@
+"""Golden frames: frames with the probabilities that a model must give, stored beside it and replayed anywhere.
+
+They are recorded from the network in torch when it is exported, so a replay compares whatever runs here, on this
+machine and runtime, with the network itself. Reading and replaying need neither torch nor onnx.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from irdet.core.errors import ModelError
+from irdet.core.files import replacing
+from irdet.core.frame import Frame
+from irdet.core.targets import Target, extract_targets
+from irdet.engines.base import Engine
+from irdet.engines.probe import as_batch
+
+#: How far a probability may be off, by precision. fp32: runtimes sum in another order (1e-5) and use other
+#: convolution algorithms (Winograd, up to 1e-3). fp16: 11 bits of mantissa through some 40 layers move a logit by a
+#: few hundredths, a quarter of which is the most that a probability moves. int8: golden frames of a quantised graph
+#: are recorded from that graph, so what is left is how a runtime rounds ties and what it keeps between the layers.
+TOLERANCE = MappingProxyType({"fp32": 2e-3, "fp16": 2e-2, "int8": 5e-2, "int8+fp16": 5e-2})
+
+#: A centroid is weighted by probability, so it may be off by this many px per unit of tolerance.
+_CENTROID = 10.0
+
+#: Probabilities are stored in 16 bits, to 8e-6: far below every tolerance, and small in a file.
+_SCALE = 65535.0
+
+_FORMAT = "irdet-golden-1"
+
+
+@dataclass(frozen=True, eq=False)
+class GoldenSet:
+    """Frames of one size with what the network makes of them.
+
+    Attributes:
+        frames: uint8 [N, H, W].
+        probability: float32 [N, H, W] in [0, 1].
+    """
+
+    frames: NDArray[np.uint8]
+    probability: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Golden:
+    """Golden frames of one model.
+
+    Attributes:
+        weights_sha256: Digest of the weights that they were recorded with.
+        threshold: Threshold of the model that they were recorded for.
+        sets: One per size.
+    """
+
+    weights_sha256: str
+    threshold: float
+    sets: tuple[GoldenSet, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How the probabilities of one model compare with another's.
+
+    Attributes:
+        frames: Frames compared.
+        targets: Targets that the reference finds in them.
+        max_difference: Largest difference of a probability.
+        tolerance: What it may be.
+        mismatch: In words, the first target that differs; "" when the lists are the same.
+    """
+
+    frames: int
+    targets: int
+    max_difference: float
+    tolerance: float
+    mismatch: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """The probabilities agree and the targets are the same."""
+        return self.max_difference <= self.tolerance and not self.mismatch
+
+    def __add__(self, other: Comparison) -> Comparison:
+        return Comparison(
+            self.frames + other.frames,
+            self.targets + other.targets,
+            max(self.max_difference, other.max_difference),
+            min(self.tolerance, other.tolerance),
+            self.mismatch or other.mismatch,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields as JSON values, with `passed`."""
+        return {**asdict(self), "passed": self.passed}
+
+
+def golden_path(model: str | os.PathLike[str]) -> Path:
+    """Returns where a model's golden frames lie: `edge.onnx` -> `edge.golden.npz` beside it."""
+    return Path(model).with_suffix(".golden.npz")
+
+
+def compare(
+    frames: NDArray[np.uint8],
+    reference: NDArray[np.float32],
+    probability: NDArray[np.float32],
+    *,
+    threshold: float,
+    tolerance: float,
+) -> Comparison:
+    """Compares probabilities, and the targets that follow from them.
+
+    Args:
+        frames: uint8 [N, H, W].
+        reference: float32 [N, H, W], what they should be.
+        probability: float32 [N, H, W], what they are.
+        threshold: From which probability on a pixel belongs to a target.
+        tolerance: How far a probability may be off.
+    """
+    found = 0
+    mismatch = ""
+    for index, (frame, wanted, given) in enumerate(zip(frames, reference, probability, strict=True)):
+        plain = Frame(as_batch(frame[None])[0, 0], index=index)
+        expected = extract_targets(wanted, plain, threshold)
+        found += len(expected)
+        mismatch = mismatch or _mismatch(expected, extract_targets(given, plain, threshold), _CENTROID * tolerance)
+    difference = float(np.abs(reference.astype(np.float64) - probability).max(initial=0.0))
+    return Comparison(len(frames), found, difference, tolerance, mismatch)
+
+
+def replay(engine: Engine, golden: Golden) -> Comparison:
+    """Runs golden frames on an engine and compares.
+
+    Raises:
+        ModelError: The golden frames are of another model.
+    """
+    if golden.weights_sha256 != engine.info.weights_sha256:
+        raise ModelError("the golden frames were recorded with other weights; export the model again")
+    if abs(golden.threshold - engine.info.threshold) > 1e-9:
+        raise ModelError(
+            f"the golden frames were recorded for threshold {golden.threshold:g}, "
+            f"but the model has {engine.info.threshold:g}; verify the exported model"
+        )
+    tolerance = TOLERANCE[engine.info.precision]
+    results = [
+        compare(
+            item.frames,
+            item.probability,
+            np.concatenate([engine.run(as_batch(frame[None]))[:, 0] for frame in item.frames]),
+            threshold=golden.threshold,
+            tolerance=tolerance,
+        )
+        for item in golden.sets
+    ]
+    return sum(results, Comparison(0, 0, 0.0, tolerance))
+
+
+def write_golden(path: str | os.PathLike[str], golden: Golden) -> None:
+    """Writes golden frames (a compressed .npz) in one step."""
+    arrays: dict[str, Any] = {
+        "format": np.array(_FORMAT),
+        "weights_sha256": np.array(golden.weights_sha256),
+        "threshold": np.array(golden.threshold),
+    }
+    for index, item in enumerate(golden.sets):
+        arrays[f"frames_{index}"] = item.frames
+        arrays[f"probability_{index}"] = np.rint(item.probability * _SCALE).astype(np.uint16)
+    with replacing(path) as temporary:
+        np.savez_compressed(temporary, **arrays)
+
+
+def read_golden(path: str | os.PathLike[str]) -> Golden:
+    """Reads golden frames. Nothing in the file is executed.
+
+    Raises:
+        ModelError: No such file, or it holds no golden frames.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(f"no golden frames at {path}; irdet export writes them beside the model")
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            if str(data["format"]) != _FORMAT:
+                raise ModelError(f"{path} holds {data['format']}, not {_FORMAT}")
+            count = sum(name.startswith("frames_") for name in data.files)
+            sets = tuple(_set(data[f"frames_{i}"], data[f"probability_{i}"]) for i in range(count))
+            if not sets:
+                raise ValueError("no frames")
+            return Golden(str(data["weights_sha256"]), float(data["threshold"]), sets)
+    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+        raise ModelError(f"{path} holds no golden frames, or it is damaged") from error
+
+
+def _set(frames: NDArray[Any], probability: NDArray[Any]) -> GoldenSet:
+    if frames.dtype != np.uint8 or probability.dtype != np.uint16 or frames.ndim != 3:
+        raise ValueError("not frames and probabilities")
+    if frames.shape != probability.shape or not frames.size:
+        raise ValueError("frames and probabilities do not fit")
+    return GoldenSet(frames, (probability / _SCALE).astype(np.float32))
+
+
+def _mismatch(expected: tuple[Target, ...], found: tuple[Target, ...], reach: float) -> str:
+    """Says in words where two lists of targets differ; "" when they do not.
+
+    They are compared in the order of their boxes: by score, two that are equally sure may change places.
+    """
+    where = f"frame {(expected or found)[0].frame}" if expected or found else ""
+    if len(expected) != len(found):
+        return f"{where}: {len(expected)} targets expected, {len(found)} found"
+    for one, other in zip(*(sorted(t, key=lambda t: (t.bbox, t.area)) for t in (expected, found)), strict=True):
+        spot = f"{where}, target at ({one.x:.1f}, {one.y:.1f})"
+        if one.bbox != other.bbox:
+            return f"{spot}: box {one.bbox} expected, {other.bbox} found"
+        if one.area != other.area:
+            return f"{spot}: {one.area} px expected, {other.area} found"
+        if max(abs(one.x - other.x), abs(one.y - other.y)) > reach:
+            return f"{spot}: found at ({other.x:.4f}, {other.y:.4f})"
+    return ""

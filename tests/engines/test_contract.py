@@ -1,0 +1,187 @@
+"""One contract for every engine and every network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from irdet.core.errors import UsageError
+from irdet.core.info import METADATA_KEY, ModelInfo
+from irdet.engines import open_engine
+from irdet.engines.base import BaseEngine, Engine
+from irdet.engines.probe import as_batch, probe_frame
+from irdet.export.graph import deployable
+from irdet.export.onnx import OnnxOptions, trace
+from irdet.models import MODELS, LoadedModel, save_checkpoint
+
+RUNTIMES = ("torch", "onnx")
+
+
+@pytest.fixture(scope="session")
+def files(sharp_model: Callable[..., LoadedModel], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Writes a network for a runtime: the checkpoint as it is, or the traced graph with its record."""
+    folder = tmp_path_factory.mktemp("models")
+
+    def write(name: str, runtime: str, size: tuple[int, int] | None = None, batch: int = 1) -> Path:
+        import onnx
+
+        model = sharp_model(name)
+        path = folder / f"{name}-{size}-{batch}{'.pt' if runtime == 'torch' else '.onnx'}"
+        if path.exists():
+            return path
+        if runtime == "torch":
+            save_checkpoint(path, model.module, model.info)
+            return path
+        width, height = size or (64, 64)
+        trace(deployable(model), path, OnnxOptions(size, batch), (height, width))
+        graph = onnx.load(path)
+        info = model.info.replace(height=size and height, width=size and width)
+        onnx.helper.set_model_props(graph, {METADATA_KEY: info.to_json()})
+        onnx.save(graph, path)
+        return path
+
+    return write
+
+
+@pytest.fixture(params=[(name, runtime) for name in MODELS for runtime in RUNTIMES], ids="-".join, scope="module")
+def engine(request: pytest.FixtureRequest, files: Callable[..., Path]) -> Iterator[BaseEngine]:
+    with open_engine(files(*request.param), device="cpu", threads=1) as opened:
+        yield opened
+
+
+def frames(count: int = 1, height: int = 56, width: int = 72) -> NDArray[np.float32]:
+    return as_batch(np.stack([probe_frame(height, width, seed) for seed in range(count)]))
+
+
+def test_fulfils_the_protocol(engine: BaseEngine) -> None:
+    assert isinstance(engine, Engine)
+    assert engine.notes == ()
+    assert engine.max_batch is None
+    assert engine.runtime.split()[0] in ("torch", "onnxruntime") and engine.runtime.endswith(" cpu")
+
+
+def test_carries_the_record(engine: BaseEngine, sharp_model: Callable[..., LoadedModel]) -> None:
+    assert engine.info == sharp_model(engine.info.variant).info
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (2, 40, 64), (3, 120, 72)])
+def test_probabilities(engine: BaseEngine, shape: tuple[int, int, int]) -> None:
+    output = engine.run(frames(*shape))
+    assert output.shape == (shape[0], 1, *shape[1:])
+    assert output.dtype == np.float32 and output.flags.c_contiguous and output.flags.writeable
+    assert 0 <= output.min() < output.max() <= 1
+
+
+def test_a_batch_is_its_frames(engine: BaseEngine) -> None:
+    batch = frames(3)
+    single = np.concatenate([engine.run(frame[None]) for frame in batch])
+    np.testing.assert_allclose(engine.run(batch), single, atol=1e-4)  # other kernels, other order of sums
+
+
+def test_same_frame_same_answer(engine: BaseEngine) -> None:
+    batch = frames(2)
+    before = batch.copy()
+    first = engine.run(batch)
+    kept = first.copy()
+    other = engine.run(batch[::-1].copy())
+    assert np.array_equal(batch, before), "the input was written to"
+    assert np.array_equal(first, kept), "an output was overwritten by the next run"
+    assert not np.array_equal(first, other)
+    assert np.array_equal(engine.run(batch), first)
+
+
+def test_layout_makes_no_difference(engine: BaseEngine) -> None:
+    batch = frames(2)
+    wanted = engine.run(batch)
+    assert np.array_equal(engine.run(np.asfortranarray(batch)), wanted)
+    padded = np.zeros((2, 1, 60, 90), np.float32)
+    padded[:, :, :56, 9:81] = batch
+    assert np.array_equal(engine.run(padded[:, :, :56, 9:81]), wanted)
+    locked = batch.copy()
+    locked.setflags(write=False)
+    assert np.array_equal(engine.run(locked), wanted)
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        np.zeros((1, 1, 16, 16)),
+        np.zeros((1, 1, 16, 16), np.uint8),
+        np.zeros((16, 16), np.float32),
+        np.zeros((1, 16, 16), np.float32),
+        np.zeros((1, 3, 16, 16), np.float32),
+        np.zeros((0, 1, 16, 16), np.float32),
+        np.zeros((1, 1, 0, 16), np.float32),
+        np.zeros((1, 1, 17, 16), np.float32),
+        np.zeros((1, 1, 16, 18), np.float32),
+        [[[[0.0]]]],
+    ],
+    ids=lambda batch: str(getattr(batch, "shape", "list")) + str(getattr(batch, "dtype", "")),
+)
+def test_what_does_not_fit_is_refused(engine: BaseEngine, batch: NDArray[np.float32]) -> None:
+    with pytest.raises(UsageError) as caught:
+        engine.run(batch)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_closes_once_and_for_all(files: Callable[..., Path], runtime: str) -> None:
+    with open_engine(files("mlcl-edge", runtime), device="cpu") as engine:
+        engine.run(frames())
+    engine.close()
+    engine.close()
+    with pytest.raises(UsageError, match="closed"):
+        engine.run(frames())
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_engines_agree(name: str, files: Callable[..., Path]) -> None:
+    answers = []
+    for runtime in RUNTIMES:
+        with open_engine(files(name, runtime), device="cpu", threads=1) as engine:
+            answers.append(engine.run(frames(2, 120, 88)))
+    assert np.abs(answers[0] - answers[1]).max() <= 1e-4
+    assert (answers[0] >= 0.5).any() and (answers[0] < 0.1).any()
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_fixed_size(batch: int, files: Callable[..., Path]) -> None:
+    path = files("mlcl-edge", "onnx", size=(72, 56), batch=batch)
+    with open_engine(path, device="cpu") as engine, open_engine(files("mlcl-edge", "torch"), device="cpu") as free:
+        assert (engine.info.height, engine.info.width, engine.max_batch) == (56, 72, batch)
+        for count in range(1, batch + 1):  # a batch that is not full is filled up unseen
+            np.testing.assert_allclose(engine.run(frames(count)), free.run(frames(count)), atol=1e-4)
+        with pytest.raises(UsageError, match=f"at most {batch} frames"):
+            engine.run(frames(batch + 1))
+        with pytest.raises(UsageError, match="72x56 px only, not 56x72"):
+            engine.run(frames(1, 72, 56))
+
+
+def test_torch_engine_takes_a_loaded_model_and_leaves_it_alone(sharp_model: Callable[..., LoadedModel]) -> None:
+    from irdet.engines.torch import TorchEngine
+
+    model = sharp_model("mlcl-edge")
+    with TorchEngine(model, device="cpu") as engine:
+        probability = engine.run(frames())
+        assert engine.info is model.info
+    import torch
+
+    with torch.inference_mode():
+        expected = torch.sigmoid(model.module(torch.from_numpy(frames()))).numpy()
+    np.testing.assert_allclose(probability, expected, atol=1e-5)
+
+
+def test_record_and_graph_must_agree(files: Callable[..., Path], tmp_path: Path) -> None:
+    import onnx
+
+    from irdet.core.errors import ModelError
+
+    graph = onnx.load(files("mlcl-edge", "onnx", size=(72, 56)))
+    onnx.helper.set_model_props(graph, {METADATA_KEY: ModelInfo("mlcl-edge", stride=8, height=64, width=64).to_json()})
+    onnx.save(graph, tmp_path / "edited.onnx")
+    with pytest.raises(ModelError, match="export again"):
+        open_engine(tmp_path / "edited.onnx", device="cpu")

@@ -1,0 +1,181 @@
+"""Opening: by name, by suffix, on a device; and every way in which it cannot be."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from irdet.core.errors import IrdetError, ModelError, UsageError
+from irdet.engines import open_engine, resolve_model, shipped, shipped_models
+from irdet.engines.base import check_probability
+
+
+@pytest.fixture
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An own folder of shipped models."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    monkeypatch.setattr(shipped, "WEIGHTS", folder)
+    return folder
+
+
+def test_shipped_models_by_name(weights: Path, foreign: Callable[..., Path]) -> None:
+    assert shipped_models() == ()
+    shutil.copy(foreign((1, 1, 64, 64)), weights / "mlcl-edge.onnx")
+    (weights / "mlcl-edge.pt").touch()
+    (weights / "mlcl-edge.md").touch()
+    assert shipped_models() == ("mlcl-edge",)
+    assert resolve_model() == resolve_model("mlcl-edge") == weights / "mlcl-edge.onnx"
+    with open_engine(device="cpu") as engine:
+        assert engine.info.height == 64
+
+
+def test_unknown_names(weights: Path) -> None:
+    (weights / "mlcl-edge.onnx").touch()
+    with pytest.raises(UsageError, match="'mlcl-egde'; did you mean mlcl-edge"):
+        open_engine("mlcl-egde")
+    with pytest.raises(UsageError, match="shipped: mlcl-edge"):
+        open_engine("yolo")
+
+
+def test_a_file_comes_before_a_name(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (weights / "mlcl-edge.onnx").touch()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mlcl-edge").touch()
+    with pytest.raises(UsageError, match="without a suffix"):
+        open_engine("mlcl-edge")
+    with pytest.raises(ModelError, match="no such file"):
+        open_engine("mlcl-edge.onnx")
+
+
+@pytest.mark.parametrize("name", ["x.onnx", "folder/x.pt", "x.plan", "./x"])
+def test_missing_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match="no such file"):
+        open_engine(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("x.trt", "TensorRT"), ("x.engine", "TensorRT"), ("x.xml", "OpenVINO"), ("x.h5", "no engine runs")],
+)
+def test_suffixes_that_nothing_runs(tmp_path: Path, name: str, told: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"x")
+    with pytest.raises(UsageError, match=told):
+        open_engine(path)
+
+
+def test_a_folder_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "x.onnx").mkdir()
+    with pytest.raises(ModelError, match="folder"):
+        open_engine(tmp_path / "x.onnx")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:0", ""])
+def test_unknown_devices(foreign: Callable[..., Path], device: str) -> None:
+    with pytest.raises(UsageError, match="auto, cpu, cuda"):
+        open_engine(foreign(), device=device)
+    with pytest.raises(UsageError, match="0 threads"):
+        open_engine(foreign(), threads=0)
+
+
+@pytest.mark.parametrize("keep", [0, 10, 0.3, 0.9])
+def test_damaged_onnx(foreign: Callable[..., Path], keep: float) -> None:
+    path = foreign((1, 1, 64, 64))
+    data = path.read_bytes()
+    path.write_bytes(data[: int(keep if keep >= 1 else keep * len(data))])
+    told(path, "cannot be loaded as an ONNX model")
+
+
+def test_text_named_onnx_or_pt(tmp_path: Path) -> None:
+    for name, what in (("x.onnx", "cannot be loaded as an ONNX model"), ("x.pt", "not a PyTorch checkpoint")):
+        path = tmp_path / name
+        path.write_text("hello, I am no model\n" * 10)
+        told(path, what)
+
+
+def told(path: Path, what: str) -> None:
+    with pytest.raises(ModelError, match=what) as caught:
+        open_engine(path, device="cpu")
+    message = str(caught.value)
+    assert str(path) in message and "\n" not in message and len(message) < 400
+
+
+def test_cuda_that_is_not_built_in_is_an_error(foreign: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(IrdetError, match="onnxruntime-gpu"):
+        open_engine(foreign((1, 1, 64, 64)), device="cuda")
+    with open_engine(foreign((1, 1, 64, 64))) as engine:
+        assert engine.runtime.endswith(" cpu")
+
+
+def test_cuda_that_does_not_start_is_no_silent_fallback(
+    foreign: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As onnxruntime-gpu does without a driver: it lists CUDA, and gives a session on the CPU."""
+    path = foreign((1, 1, 64, 64))
+    real = onnxruntime.InferenceSession
+
+    def session(file: str, options: Any, providers: list[Any]) -> Any:
+        names = [entry[0] if isinstance(entry, tuple) else entry for entry in providers]
+        assert names == ["CUDAExecutionProvider", "CPUExecutionProvider"]
+        return real(file, options, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("Failed to load libcudnn.so.9: no"), raising=False)
+    with pytest.raises(IrdetError, match=r"could not start CUDA \(Failed to load libcudnn"):
+        open_engine(path, device="cuda")
+    with open_engine(path) as engine:
+        assert engine.runtime.endswith(" cpu")
+        assert "running on the CPU" in engine.notes[0]
+
+
+def test_torch_without_cuda(tmp_path: Path, sharp_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    from irdet.engines.torch import TorchEngine, _device
+
+    def torch(available: bool, built: str | None) -> Any:
+        cuda = SimpleNamespace(is_available=lambda: available)
+        return SimpleNamespace(cuda=cuda, version=SimpleNamespace(cuda=built), __version__="2.9")
+
+    assert _device(torch(True, "12.8"), "auto") == _device(torch(True, "12.8"), "cuda") == "cuda"
+    assert _device(torch(True, "12.8"), "cpu") == _device(torch(False, None), "auto") == "cpu"
+    with pytest.raises(IrdetError, match="built for the CPU alone"):
+        _device(torch(False, None), "cuda")
+    with pytest.raises(IrdetError, match="no usable GPU"):
+        _device(torch(False, "12.8"), "cuda")
+    with TorchEngine(sharp_model("mlcl-edge"), device="cpu") as engine:
+        assert engine.runtime.endswith(" cpu")
+
+
+def test_output_checks() -> None:
+    good = np.array([[[[0.0, 0.5, 1.0]]]], np.float32)
+    assert check_probability(good, good.shape, "it") is good
+    rounded = check_probability(good + np.float32(5e-4), good.shape, "it")
+    assert rounded.max() == 1.0 and rounded.dtype == np.float32
+    for wrong in (good * 1.01, good - 0.01, good * np.nan, good + np.inf):
+        with pytest.raises(ModelError, match=r"^it gave values"):
+            check_probability(wrong.astype(np.float32), good.shape, "it")
+    with pytest.raises(ModelError, match="float64"):
+        check_probability(good.astype(np.float64), good.shape, "it")  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match=r"\[1, 1, 1, 3\] for frames \[1, 1, 3, 1\]"):
+        check_probability(good, (1, 1, 3, 1), "it")
+
+
+def test_importing_engines_loads_no_runtime() -> None:
+    code = (
+        "import sys, irdet.engines, irdet.engines.onnx, irdet.engines.golden;"
+        "print([m for m in ('torch', 'onnx', 'onnxruntime', 'cv2') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
