@@ -1,0 +1,78 @@
+"""From a trained network to the network that is deployed: BatchNorm folded, threshold at 0.5, probabilities out."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from irdet.core.errors import ModelError
+from irdet.models import LoadedModel
+
+
+class Deployable(nn.Module):
+    """A network whose output is the probability.
+
+    Args:
+        network: Gives logits.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """float32 [N, 1, H, W] in [0, 1] -> probability [N, 1, H, W]."""
+        return torch.sigmoid(self.network(frames))
+
+
+def deployable(model: LoadedModel) -> Deployable:
+    """Returns a copy of a model as it is deployed; a pixel belongs to a target when its probability is at least 0.5.
+
+    Raises:
+        ModelError: A BatchNorm does not follow a convolution, or the network does not end with one.
+    """
+    network = fold_batchnorm(model.module)
+    shift_threshold(network, model.info.threshold)
+    return Deployable(network).eval()
+
+
+def fold_batchnorm(module: nn.Module) -> nn.Module:
+    """Returns a copy in which every BatchNorm is part of the convolution before it (exact in evaluation mode).
+
+    Raises:
+        ModelError: A BatchNorm does not follow a convolution within an `nn.Sequential`.
+    """
+    module = copy.deepcopy(module).eval()
+    for sequence in [m for m in module.modules() if isinstance(m, nn.Sequential)]:
+        for i in range(len(sequence) - 1):
+            first, second = sequence[i], sequence[i + 1]
+            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                sequence[i], sequence[i + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
+    if left := [name for name, m in module.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]:
+        raise ModelError(f"the BatchNorm at {left[0]} does not follow a convolution, so it cannot be folded")
+    return module
+
+
+def shift_threshold(network: nn.Module, threshold: float) -> None:
+    """Moves the last bias so that probability 0.5 is where `threshold` was.
+
+    p >= t means logit(p) >= logit(t), so logit(t) is taken off every logit. The order of the probabilities, and with
+    it every curve over thresholds, stays.
+
+    Args:
+        network: Ends with `head[-1]`, a convolution with one output and a bias; changed in place.
+        threshold: Probability in (0, 1).
+
+    Raises:
+        ModelError: The network does not end so.
+    """
+    head = getattr(network, "head", None)
+    last = head[-1] if isinstance(head, nn.Sequential) else None
+    if not isinstance(last, nn.Conv2d) or last.out_channels != 1 or last.bias is None:
+        raise ModelError("the network does not end with a convolution to one channel, so its threshold cannot be moved")
+    with torch.no_grad():
+        last.bias -= math.log(threshold / (1 - threshold))

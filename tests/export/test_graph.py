@@ -1,0 +1,85 @@
+"""What is done to a network before it is traced leaves its answers as they were."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from irdet.core.errors import ModelError
+from irdet.engines.probe import as_batch, probe_frame
+from irdet.export.graph import deployable, fold_batchnorm, shift_threshold
+from irdet.models import MODELS, LoadedModel, create_model, weights_digest
+
+
+def lived_in(name: str) -> nn.Module:
+    """A network whose batch normalisation is not the identity."""
+    torch.manual_seed(1)
+    module = create_model(name)
+    with torch.no_grad():
+        for layer in module.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.weight.uniform_(0.5, 1.5)
+                layer.bias.normal_(0, 0.3)
+                layer.running_mean.normal_(0, 0.3)  # type: ignore[union-attr]
+                layer.running_var.uniform_(0.3, 2)  # type: ignore[union-attr]
+    return module.eval()
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_folding_is_exact(name: str) -> None:
+    module = lived_in(name).double()
+    digest = weights_digest(module)
+    folded = fold_batchnorm(module)
+    assert not [layer for layer in folded.modules() if isinstance(layer, nn.BatchNorm2d)]
+    assert weights_digest(module) == digest, "the network itself was changed"
+    x = torch.from_numpy(as_batch(probe_frame(48, 64)[None])).double()
+    with torch.inference_mode():
+        torch.testing.assert_close(folded(x), module(x), rtol=1e-9, atol=1e-9)
+
+
+def test_a_batchnorm_that_cannot_be_folded_is_named() -> None:
+    with pytest.raises(ModelError, match="BatchNorm at 1 does"):
+        fold_batchnorm(nn.Sequential(nn.ReLU(), nn.BatchNorm2d(1)))
+
+
+class Tiny(nn.Module):
+    def __init__(self, head: nn.Module | None = None) -> None:
+        super().__init__()
+        self.head = head or nn.Sequential(nn.Conv2d(1, 1, 1))
+
+
+@given(threshold=st.floats(0.001, 0.999), logit=st.floats(-20, 20))
+def test_half_is_where_the_threshold_was(threshold: float, logit: float) -> None:
+    last = nn.Conv2d(1, 1, 1).double()
+    network = Tiny(nn.Sequential(last))
+    with torch.no_grad():
+        last.weight.zero_()
+        last.bias.fill_(logit)  # type: ignore[union-attr]
+    shift_threshold(network, threshold)
+    moved = torch.sigmoid(last(torch.zeros(1, 1, 1, 1).double())).item()
+    before = torch.sigmoid(torch.tensor(logit).double()).item()
+    if abs(before - threshold) > 1e-9:
+        assert (moved >= 0.5) == (before >= threshold)
+
+
+def test_networks_without_a_last_bias_are_refused() -> None:
+    for head in (nn.Sequential(nn.ReLU()), nn.Conv2d(1, 1, 1), nn.Sequential(nn.Conv2d(1, 1, 1, bias=False))):
+        with pytest.raises(ModelError, match="threshold cannot be moved"):
+            shift_threshold(Tiny(head), 0.4)
+
+
+@pytest.mark.parametrize("threshold", [0.02, 0.5, 0.9])
+def test_deployed_masks_are_the_networks_own(sharp_model: Callable[..., LoadedModel], threshold: float) -> None:
+    model = sharp_model("mlcl-edge", threshold=threshold)
+    x = torch.from_numpy(as_batch(probe_frame(64, 80)[None]))
+    with torch.inference_mode():
+        own = torch.sigmoid(model.module(x))
+        deployed = deployable(model)(x)
+    clear = (own - threshold).abs() > 1e-5
+    assert torch.equal((own >= threshold)[clear], (deployed >= 0.5)[clear])
+    assert (own >= threshold).any() and not (own >= threshold).all()
