@@ -21,6 +21,7 @@ from irdet.core.files import replacing
 from irdet.core.info import ModelInfo
 from irdet.engines.shipped import shipped_models, shipped_path
 from irdet.models import authors
+from irdet.models.mlcl import Network
 from irdet.models.registry import MODELS, create_model
 
 #: Marks a file as ours and says how to read it.
@@ -36,7 +37,7 @@ class LoadedModel:
         info: Its record.
     """
 
-    module: nn.Module
+    module: Network
     info: ModelInfo
 
 
@@ -56,7 +57,7 @@ def weights_digest(module: nn.Module) -> str:
 
 
 def save_checkpoint(
-    path: str | os.PathLike[str], module: nn.Module, info: ModelInfo, state: Mapping[str, Any] | None = None
+    path: str | os.PathLike[str], module: Network, info: ModelInfo, state: Mapping[str, Any] | None = None
 ) -> ModelInfo:
     """Writes a checkpoint in one step: a run that dies leaves the old file or the new one, never half of one.
 
@@ -89,11 +90,11 @@ def save_checkpoint(
     return info
 
 
-def describe(module: nn.Module, info: ModelInfo) -> ModelInfo:
+def describe(module: Network, info: ModelInfo) -> ModelInfo:
     """Returns the record with what can be read from the network itself: parameters, stride, digest, version."""
     return info.replace(
         parameters=sum(p.numel() for p in module.parameters()),
-        stride=int(getattr(module, "stride", 1)),
+        stride=module.stride,
         weights_sha256=weights_digest(module),
         irdet_version=__version__,
     )
@@ -189,7 +190,7 @@ def _import_authors(content: Mapping[str, Any], path: Path) -> LoadedModel:
     return LoadedModel(module.eval(), describe(module, info))
 
 
-def _fill(module: nn.Module, weights: object, where: str) -> None:
+def _fill(module: Network, weights: object, where: str) -> None:
     """Loads weights strictly and says in one line what does not fit."""
     if not isinstance(weights, Mapping) or not all(isinstance(v, Tensor) for v in weights.values()):
         raise ModelError(f"{where}: its weights are not a table of tensors; the file is damaged")
@@ -224,9 +225,9 @@ def _plain(value: Any, where: str) -> Any:
 
 
 def _few(names: Iterable[object], limit: int = 3) -> str:
-    names = [str(name) for name in names]
-    rest = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return (", ".join(names[:limit]) or "nothing") + rest
+    texts = [str(name) for name in names]
+    rest = f" and {len(texts) - limit} more" if len(texts) > limit else ""
+    return (", ".join(texts[:limit]) or "nothing") + rest
 
 
 def _known() -> str:

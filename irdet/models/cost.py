@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from irdet.core.errors import UsageError
+from irdet.models.mlcl import Network
 
 #: The receptive field is looked for in rows of this width first, then in wider ones (pixels).
 _ROW = 256
@@ -36,7 +37,7 @@ class Cost:
     stride: int
 
 
-def cost(module: nn.Module, height: int = 512, width: int = 512) -> Cost:
+def cost(module: Network, height: int = 512, width: int = 512) -> Cost:
     """Measures a network.
 
     Args:
@@ -47,7 +48,7 @@ def cost(module: nn.Module, height: int = 512, width: int = 512) -> Cost:
     Raises:
         UsageError: The size is not a multiple of the stride.
     """
-    stride = int(getattr(module, "stride", 1))
+    stride = module.stride
     if height % stride or width % stride:
         raise UsageError(f"size {width}x{height} is not a multiple of the network's stride {stride}")
     return Cost(
@@ -60,7 +61,7 @@ def cost(module: nn.Module, height: int = 512, width: int = 512) -> Cost:
     )
 
 
-def flop(module: nn.Module, height: int, width: int) -> int:
+def flop(module: Network, height: int, width: int) -> int:
     """Counts the operations of the convolutions for one frame (2 per multiply-accumulate).
 
     Nothing is computed: the network runs on torch's meta device, where tensors have shapes alone.
@@ -71,7 +72,7 @@ def flop(module: nn.Module, height: int, width: int) -> int:
     return int(counter.get_total_flops())
 
 
-def receptive_field(module: nn.Module) -> int:
+def receptive_field(module: Network) -> int:
     """Measures how wide a span of input pixels one output pixel depends on.
 
     In a copy of the network every weight is made positive, so that nothing cancels and every ReLU lets through, and
@@ -80,7 +81,7 @@ def receptive_field(module: nn.Module) -> int:
     Kernels are square, so one row tells all.
     """
     network = _transparent(module)
-    stride = int(getattr(module, "stride", 1))
+    stride = module.stride
     width = _ROW
     while True:
         # One copy of the row for each output pixel of a stride period.
@@ -89,12 +90,13 @@ def receptive_field(module: nn.Module) -> int:
         output = network(rows)
         (gradient,) = torch.autograd.grad(sum(output[i, 0, 0, first + i] for i in range(stride)), rows)
         seen = (gradient != 0).any(dim=2)[:, 0]
-        if not (seen[:, 0].any() or seen[:, -1].any()):
-            return max(int(row.nonzero().max() - row.nonzero().min()) + 1 for row in seen)
+        span = max(int(row.nonzero().max() - row.nonzero().min()) + 1 for row in seen)
+        if span <= width // 2:  # otherwise the ends of the row may have cut it off
+            return span
         width *= 2
 
 
-def _transparent(module: nn.Module) -> nn.Module:
+def _transparent(module: Network) -> nn.Module:
     network = copy.deepcopy(module).eval().double()
     for parent in network.modules():
         for name, child in parent.named_children():

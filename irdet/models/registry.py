@@ -7,10 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from torch import nn
-
 from irdet.core.errors import UsageError
-from irdet.models.mlcl import MLCLEdge, MLCLNet
+from irdet.models.mlcl import MLCLEdge, MLCLNet, Network
 
 
 @dataclass(frozen=True)
@@ -19,13 +17,12 @@ class ModelSpec:
 
     Attributes:
         name: What users call it.
-        build: Makes it with fresh weights. The module maps float32 [N, 1, H, W] in [0, 1] to logits [N, 1, H, W]
-            and has an attribute `stride`, of which H and W must be multiples.
+        build: Makes it with fresh weights.
         summary: One line for lists.
     """
 
     name: str
-    build: Callable[[], nn.Module]
+    build: Callable[[], Network]
     summary: str
 
 
@@ -52,7 +49,7 @@ def find_spec(name: str) -> ModelSpec:
     raise UsageError(f"no network is called {name!r}; {hint}")
 
 
-def create_model(name: str) -> nn.Module:
+def create_model(name: str) -> Network:
     """Builds a network with fresh weights (drawn from torch's global generator).
 
     Args:
