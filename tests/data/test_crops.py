@@ -69,7 +69,7 @@ def test_mask_lies_on_the_target(frames: list[LabelledFrame]) -> None:
     assert min(contrasts) > 0.05
 
 
-def test_every_frame_is_seen_once_per_epoch(frames: list[LabelledFrame]) -> None:
+def test_every_frame_is_seen_once_per_epoch(frames: list[LabelledFrame], monkeypatch: pytest.MonkeyPatch) -> None:
     marked = [LabelledFrame(np.full_like(f.pixels, 0.1 + 0.15 * i), f.mask) for i, f in enumerate(frames)]
     # Without jitter of intensity a crop would tell its frame; with it, the seeded order must be asked for directly.
     sampling = dataclasses.replace(SAMPLING, batch=5, paste=0.0, background_share=0.0)
@@ -81,7 +81,7 @@ def test_every_frame_is_seen_once_per_epoch(frames: list[LabelledFrame]) -> None
         seen.append(next(i for i, f in enumerate(marked) if f is frame))
         return original(frame, *rest)  # type: ignore[arg-type]
 
-    sampler._cut = spy  # type: ignore[method-assign]
+    monkeypatch.setattr(sampler, "_cut", spy)
     for step in range(3):
         sampler.batch(step)
         assert sorted(seen[-5:]) == [0, 1, 2, 3, 4]
