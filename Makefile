@@ -14,7 +14,7 @@ DEMO := runs/demo
 
 demo: .venv/.demo
 	rm -rf $(DEMO)
-	$(BIN)/irdet synth clip $(DEMO)/clip.mkv --frames 60 --seed 1
+	$(BIN)/irdet synth clip $(DEMO)/clip.mkv
 	$(BIN)/irdet infer $(DEMO)/clip.mkv --output $(DEMO)/found
 
 test: lint

@@ -221,7 +221,7 @@ def _label(onnx: Any, source: Path, destination: Path, info: ModelInfo) -> None:
 
 
 def _record(info: ModelInfo, frames: tuple[NDArray[np.uint8], ...], references: list[NDArray[np.float32]]) -> Golden:
-    """Keeps the clearest frames of each size.
+    """Keeps the clearest frames with targets of each size; frames without one only where there are no others.
 
     A pixel that stands next to the threshold may fall on either side of it on another runtime, which is no fault.
     Frames whose nearest pixel is furthest from it come first.
@@ -229,6 +229,7 @@ def _record(info: ModelInfo, frames: tuple[NDArray[np.uint8], ...], references: 
     sets = []
     for group, wanted in zip(frames, references, strict=True):
         margin = np.abs(wanted - info.threshold).min(axis=(1, 2))
-        best = np.argsort(-margin)[:GOLDEN_FRAMES]
+        empty = (wanted < info.threshold).all(axis=(1, 2))
+        best = np.lexsort((-margin, empty))[:GOLDEN_FRAMES]
         sets.append(GoldenSet(group[best], wanted[best]))
     return Golden(info.weights_sha256, info.threshold, tuple(sets))

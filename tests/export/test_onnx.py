@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -201,5 +200,9 @@ def test_unwritable_destination(model: LoadedModel, tmp_path: Path) -> None:
         export_onnx(model, tmp_path / "file" / "m.onnx", FIXED)
 
 
-def test_record_is_json_of_plain_values(simplified: Exported) -> None:
-    assert json.loads(simplified.info.to_json())["metrics"] == {}
+def test_golden_frames_are_the_clearest_with_targets() -> None:
+    frames = np.arange(4, dtype=np.uint8)[:, None, None] * np.ones((1, 8, 8), np.uint8)
+    wanted = np.full((4, 8, 8), 0.01, np.float32)
+    wanted[0, 2, 2], wanted[1, 2, 2], wanted[3, 2, 2] = 0.505, 0.9, 0.7  # frame 2 holds no target
+    golden = exporting._record(ModelInfo("mlcl-edge"), (frames,), [wanted])
+    assert golden.sets[0].frames[:, 0, 0].tolist() == [1, 3]
