@@ -6,6 +6,8 @@ and exits with the error's code; library users catch `IrdetError`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class IrdetError(Exception):
     """A run that failed for a reason that the user can act on (exit code 1)."""
@@ -17,6 +19,22 @@ class UsageError(IrdetError):
     """Misuse: arguments, options or names that cannot be what was meant (exit code 2)."""
 
     exit_code = 2
+
+
+def unknown_name(what: str, name: str, known: Iterable[str]) -> UsageError:
+    """Returns the error for a name that is not one of the known ones; suggests the nearest, else lists them all.
+
+    Args:
+        what: What was looked for, for instance `"network"`.
+        name: What was given.
+        known: The names that there are.
+    """
+    import difflib  # only a wrong name pays for it
+
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known) or 'none'}"
+    return UsageError(f"no {what} is called {name!r}; {hint}")
 
 
 class FrameError(IrdetError):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 from pathlib import Path
 from types import MappingProxyType
 
-from irdet.core.errors import ModelError, UsageError
+from irdet.core.errors import ModelError, UsageError, unknown_name
 from irdet.engines.base import DEVICES, BaseEngine, Engine
 from irdet.engines.shipped import DEFAULT_MODEL, shipped_models, shipped_path
 
@@ -76,10 +75,7 @@ def resolve_model(model: str | os.PathLike[str] | None = None) -> Path:
         for suffix in RUNTIMES:
             if shipped := shipped_path(name, suffix):
                 return shipped
-        known = shipped_models()
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"shipped: {', '.join(known) or 'none'}; or give a file"
-        raise UsageError(f"no model is called {name!r}; {hint}")
+        raise unknown_name("shipped model", name, shipped_models())
     if not path.exists():
         raise ModelError(f"no such file: {path}")
     suffix = path.suffix.lower()

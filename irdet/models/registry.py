@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from irdet.core.errors import UsageError
+from irdet.core.errors import unknown_name
 from irdet.models.mlcl import MLCLEdge, MLCLNet, Network
 
 
@@ -44,9 +43,7 @@ def find_spec(name: str) -> ModelSpec:
     """
     if name in MODELS:
         return MODELS[name]
-    near = difflib.get_close_matches(name, MODELS, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(MODELS)}"
-    raise UsageError(f"no network is called {name!r}; {hint}")
+    raise unknown_name("network", name, MODELS)
 
 
 def create_model(name: str) -> Network:

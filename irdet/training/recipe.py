@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from irdet.core.errors import UsageError
+from irdet.core.errors import UsageError, unknown_name
 from irdet.data.crops import Sampling
 from irdet.models.registry import find_spec
 
@@ -94,6 +93,4 @@ def get_recipe(name: str) -> Recipe:
     """
     if name in RECIPES:
         return RECIPES[name]
-    near = difflib.get_close_matches(name, RECIPES, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(RECIPES)}"
-    raise UsageError(f"no recipe is called {name!r}; {hint}")
+    raise unknown_name("recipe", name, RECIPES)

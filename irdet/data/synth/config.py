@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from dataclasses import dataclass
 
-from irdet.core.errors import UsageError
+from irdet.core.errors import UsageError, unknown_name
 from irdet.data.synth.background import KINDS
 from irdet.data.synth.targets import SHAPES
 
@@ -109,9 +108,7 @@ class SceneConfig:
 
 def _known(what: str, name: str, names: tuple[str, ...]) -> None:
     if name not in names:
-        near = difflib.get_close_matches(name, names, 1)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(names)}"
-        raise UsageError(f"no {what} {name!r} of scenes; {hint}")
+        raise unknown_name(f"{what} of scenes", name, names)
 
 
 def _check(name: str, value: Range, least: float) -> None:
