@@ -34,7 +34,12 @@ def export(
     simplify: Annotated[bool, typer.Option("--simplify/--no-simplify", help="Run onnxsim over the graph.")] = True,
     data: Annotated[
         Path | None,
-        typer.Option("--data", metavar="DIR", help="Check on real frames too: a data set.", show_default=False),
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            help="Check on a data set too; two frames of it go into the golden frames.",
+            show_default=False,
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
