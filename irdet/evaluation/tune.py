@@ -16,8 +16,8 @@ from irdet.metrics.curves import Curves
 def choose_threshold(curves: Curves, max_fa: float | None = None) -> int:
     """Finds the threshold with the highest Pd whose Fa stays within a budget, or the one with the highest IoU.
 
-    The budget must hold at every higher threshold too (`Curves.fa_bound`): where a whole frame has grown into one
-    component that happens to lie on a target, Fa is 0 and worth nothing.
+    Below the threshold of the best IoU the budget must hold all the way up to it (`Curves.fa_bound`): where a whole
+    frame has grown into one component that happens to lie on a target, Fa is 0 and worth nothing.
     Where several are equal, the one with the higher IoU is taken, then the lower Fa, then the one nearest to 0.5.
 
     Args:

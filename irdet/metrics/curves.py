@@ -80,12 +80,14 @@ class Curves:
 
     @property
     def fa_bound(self) -> NDArray[np.float64]:
-        """float64 [T], in 1e-6: the largest Fa at this threshold or any higher one.
+        """float64 [T], in 1e-6: Fa; below the threshold of the best IoU, the largest Fa from here up to that one.
 
-        Fa itself may fall again at low thresholds, where false components grow together with targets until the
-        whole frame is one component; an operating point chosen by it could lie there.
+        At low thresholds Fa falls again, where false components grow together with targets until the whole frame is
+        one component that lies on a target; an operating point chosen by Fa alone could lie there.
         """
-        return np.maximum.accumulate(self.fa[::-1])[::-1]
+        best = int(np.argmax(np.nan_to_num(self.iou, nan=-1.0)))
+        fa = self.fa
+        return np.concatenate([np.maximum.accumulate(fa[: best + 1][::-1])[::-1], fa[best + 1 :]])
 
     @property
     def average_precision(self) -> float:
@@ -107,10 +109,10 @@ class Curves:
         """
         if not self.targets:
             return math.nan
-        inside = self.fa_bound <= max_fa
-        # From high thresholds to low ones, along which the bound rises.
-        fa = np.concatenate([self.fa_bound[inside][::-1], [max_fa]])
-        best = np.maximum.accumulate(self.pd[inside][::-1])
+        order = np.argsort(self.fa_bound, kind="stable")
+        order = order[self.fa_bound[order] <= max_fa]
+        fa = np.concatenate([self.fa_bound[order], [max_fa]])
+        best = np.maximum.accumulate(self.pd[order])
         return float((np.diff(fa) * best).sum() / max_fa)
 
     def to_dict(self) -> dict[str, Any]:

@@ -14,14 +14,19 @@ from irdet.metrics.curves import Curves, CurvesAccumulator
 
 
 def curves(
-    thresholds: list[float], matched: list[int], false_pixels: list[int], tp: list[int], targets: int = 10
+    thresholds: list[float],
+    matched: list[int],
+    false_pixels: list[int],
+    tp: list[int],
+    targets: int = 10,
+    fp: list[int] | None = None,
 ) -> Curves:
     """Curves over a million pixels, so that a false pixel is 1e-6; ten pixels per target."""
     hits = np.array(tp)
     return Curves(
         thresholds=np.array(thresholds, np.float32),
         tp=hits,
-        fp=np.array(false_pixels),
+        fp=np.array(fp or false_pixels),
         fn=10 * targets - hits,
         niou=np.zeros(len(tp)),
         matched=np.array(matched),
@@ -56,7 +61,8 @@ def test_a_budget_out_of_reach_names_the_lowest() -> None:
 
 
 def test_a_frame_that_is_one_component_meets_no_budget() -> None:
-    merged = curves([0.01, 0.5, 0.9], [10, 8, 5], [0, 50, 1], [95, 80, 40])
+    # At 0.01 nearly every pixel is set and none counts as false: all of them are on the target's component.
+    merged = curves([0.01, 0.5, 0.9], [10, 8, 5], [0, 50, 1], [95, 80, 40], fp=[900_000, 60, 5])
     assert merged.thresholds[choose_threshold(merged, 10)] == np.float32(0.9)
     assert merged.pd_fa_area(10) == pytest.approx(0.5 * 9 / 10)
 
@@ -67,6 +73,12 @@ def test_finding_nothing_is_no_way_to_meet_a_budget() -> None:
         choose_threshold(silent, 10)
     with pytest.raises(IrdetError, match="finds none of the targets"):
         choose_threshold(curves([0.5], [0], [0], [0]))
+
+
+def test_fragments_at_high_thresholds_do_not_bar_the_lower_ones() -> None:
+    """Real curves do this: near 1 a target breaks into pieces, one of which is false, and Fa rises once more."""
+    broken = curves([0.3, 0.5, 0.9, 0.999], matched=[10, 9, 8, 7], false_pixels=[90, 9, 4, 12], tp=[80, 90, 60, 30])
+    assert broken.thresholds[choose_threshold(broken, 10)] == 0.5
 
 
 def test_data_without_targets() -> None:
