@@ -101,7 +101,7 @@ def _open_session(ort: Any, path: Path, device: str, threads: int | None) -> tup
         return session, "cuda", ()
     reason = f"onnxruntime-gpu {ort.__version__} could not start CUDA ({said or 'no usable GPU, driver or library'})"
     if device == "cuda":
-        raise IrdetError(f"device cuda: {reason}; irdet doctor tells more")
+        raise IrdetError(f"device cuda: {reason}")
     return session, "cpu", (f"{reason}; running on the CPU",)
 
 
