@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from irdet.core.errors import DataError
 from irdet.core.frame import Preprocessor
 from irdet.data.crops import LabelledFrame
+from irdet.data.protocol import resize_protocol
 from irdet.data.scenes import group_scenes, known_scenes, split_scenes
 from irdet.data.sirst import Sample, load_dataset
 from irdet.training.recipe import Recipe
@@ -108,10 +108,9 @@ def load_training_data(
 
 
 def stretch(frame: LabelledFrame, side: int) -> LabelledFrame:
-    """Returns the frame as the papers' protocol sees it: a square, both resized bilinearly, mask cut at 0.5."""
-    pixels = cv2.resize(frame.pixels, (side, side), interpolation=cv2.INTER_LINEAR)
-    soft = cv2.resize(frame.mask.astype(np.float32), (side, side), interpolation=cv2.INTER_LINEAR)
-    return LabelledFrame(pixels, soft >= 0.5)
+    """Returns the frame as the papers' protocol sees it: a square of `side` px."""
+    pixels, mask = resize_protocol(frame.pixels, frame.mask, (side, side))
+    return LabelledFrame(pixels.astype(np.float32, copy=False), mask)
 
 
 def _read(sample: Sample, advance: Callable[..., object] | None) -> LabelledFrame:

@@ -12,7 +12,7 @@ from irdet.core.errors import DataError
 from irdet.core.info import ModelInfo
 from irdet.data.sirst import Dataset, load_dataset
 from irdet.engines.base import BaseEngine
-from irdet.evaluation.evaluate import WORST, evaluate, resize_protocol
+from irdet.evaluation.evaluate import WORST, evaluate
 from irdet.runtime.detector import Detector
 
 
@@ -113,26 +113,6 @@ def test_resizing_changes_what_is_measured(tmp_path: Path) -> None:
     evaluation = evaluate(Detector(engine), dataset(tmp_path), resize=(64, 64))
     assert set(engine.shapes) == {(1, 1, 64, 64)}
     assert sum(image.pixels for image in evaluation.metrics.per_image) == 3 * 64 * 64
-
-
-def test_the_protocol_is_the_authors() -> None:
-    generator = np.random.default_rng(5)
-    raw = generator.integers(0, 256, (31, 47)).astype(np.uint8)
-    mask = generator.random((31, 47)) < 0.3
-    image, truth = resize_protocol(raw, mask, (64, 48))
-    np.testing.assert_array_equal(image, cv2.resize(raw, (64, 48)))
-    np.testing.assert_array_equal(truth, cv2.resize(mask.astype(np.uint8) * 255, (64, 48)) / 255 > 0.5)
-    assert image.dtype == np.uint8
-    same, unchanged = resize_protocol(raw, mask, (47, 31))
-    np.testing.assert_array_equal(same, raw)
-    np.testing.assert_array_equal(unchanged, mask)
-
-
-@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
-def test_deep_images_stay_deep_when_resized(dtype: type) -> None:
-    raw: NDArray[np.generic] = np.linspace(0, 60000, 20 * 30).reshape(20, 30).astype(dtype)
-    image, _ = resize_protocol(raw, np.zeros(raw.shape, bool), (60, 40))
-    assert image.max() > 59000
 
 
 def test_an_empty_data_set_is_refused(tmp_path: Path) -> None:
