@@ -17,6 +17,18 @@ from irdet.cli.options import (
     ResizeOption,
     ThreadsOption,
 )
+from irdet.cli.source_options import (
+    FpsOption,
+    GiveUpOption,
+    LimitOption,
+    MaxPixelsOption,
+    RawDtypeOption,
+    RawShapeOption,
+    SourceArgument,
+    StartOption,
+    StrideOption,
+    source_options,
+)
 from irdet.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,12 +46,7 @@ MAX_ROWS = 20
 
 
 def infer(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="SOURCE", help="An image, a folder of images, a quoted glob, or a video.", show_default=False
-        ),
-    ],
+    source: SourceArgument,
     model: ModelOption = None,
     output: Annotated[
         Path | None,
@@ -81,10 +88,18 @@ def infer(
         bool, typer.Option("--no-video", help="Write no annotated video or pictures.", show_default=False)
     ] = False,
     show: Annotated[bool, typer.Option("--show", help="Show the frames in a window.", show_default=False)] = False,
+    start: StartOption = 0,
+    stride: StrideOption = 1,
+    limit: LimitOption = None,
+    fps: FpsOption = None,
+    raw_shape: RawShapeOption = None,
+    raw_dtype: RawDtypeOption = None,
+    max_pixels: MaxPixelsOption = None,
+    give_up: GiveUpOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Finds the targets in an image, a folder of images, a glob or a video.
+    """Finds the targets in images, stacks, videos, cameras and streams.
 
     Writes targets.jsonl (one line a frame), targets.csv (one row a target) and the annotated video or pictures.
     Frames are not resized unless asked: they are padded to the stride of the network, or cut into tiles where the
@@ -105,7 +120,17 @@ def infer(
 
     preprocessor = Preprocessor(range_)
     window = WindowSink(f"irdet: {source}") if show else None
-    with open_source(source) as frames, open_engine(model, device=device, threads=threads) as engine:
+    taken = source_options(
+        start=start,
+        stride=stride,
+        limit=limit,
+        fps=fps,
+        raw_shape=raw_shape,
+        raw_dtype=raw_dtype,
+        max_pixels=max_pixels,
+        give_up=give_up,
+    )
+    with open_source(source, taken) as frames, open_engine(model, device=device, threads=threads) as engine:
         detector = Detector(
             engine,
             threshold=threshold,
@@ -122,6 +147,7 @@ def infer(
         folder = run_folder(output, "infer", frames.name, exist_ok)
         sinks = _sinks(folder, frames, pictures=not no_video, masks=masks)
         _spare(source, sinks)
+        frames.skipped.listen(lambda one: console().print(f"skipped: {one.reason}", markup=False, soft_wrap=True))
         sample = _Sample()
         with progress("searching", frames.length, quiet) as advance:
 
@@ -132,8 +158,6 @@ def infer(
 
             summary = run(frames, preprocessor, detector, sinks if window is None else [*sinks, window], on_frame)
 
-    for skipped in summary.skipped:
-        console().print(f"skipped: {skipped.reason}", markup=False, soft_wrap=True)
     if rest := summary.skipped_frames - sum(skipped.frames for skipped in summary.skipped):
         console().print(f"skipped: {rest} more", markup=False)
     files = [sink.path for sink in sinks]
