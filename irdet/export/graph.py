@@ -64,7 +64,8 @@ def shift_threshold(network: nn.Module, threshold: float) -> None:
     it every curve over thresholds, stays.
 
     Args:
-        network: Ends with `head[-1]`, a convolution with one output and a bias; changed in place.
+        network: Ends with `head[-1]`, a convolution with a bias that gives nothing but logits (one channel, or the
+            pixels of a block side by side before a pixel shuffle); changed in place.
         threshold: Probability in (0, 1).
 
     Raises:
@@ -72,7 +73,7 @@ def shift_threshold(network: nn.Module, threshold: float) -> None:
     """
     head = getattr(network, "head", None)
     last = head[-1] if isinstance(head, nn.Sequential) else None
-    if not isinstance(last, nn.Conv2d) or last.out_channels != 1 or last.bias is None:
-        raise ModelError("the network does not end with a convolution to one channel, so its threshold cannot be moved")
+    if not isinstance(last, nn.Conv2d) or last.bias is None:
+        raise ModelError("the network does not end with a convolution with a bias, so its threshold cannot be moved")
     with torch.no_grad():
         last.bias -= math.log(threshold / (1 - threshold))
