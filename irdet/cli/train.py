@@ -27,7 +27,9 @@ def train(
     ] = None,
     ckpt: Annotated[
         Path | None,
-        typer.Option("--ckpt", metavar="FILE", help="Weights to start from (fine-tuning).", show_default=False),
+        typer.Option(
+            "--ckpt", metavar="FILE", help="Weights to start from; what does not fit starts fresh.", show_default=False
+        ),
     ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, show_default=False)] = None,
     batch: Annotated[int | None, typer.Option("--batch", min=1, help="Crops per step.", show_default=False)] = None,
@@ -35,9 +37,14 @@ def train(
     rate: Annotated[
         float | None, typer.Option("--learning-rate", help="Peak rate of AdamW.", show_default=False)
     ] = None,
-    seed: Annotated[
+    fold: Annotated[
         int | None,
-        typer.Option("--seed", min=0, help="Fixes weights, crops and the validation part.", show_default=False),
+        typer.Option(
+            "--fold", min=0, help="Part held out for validation, 1 to 5; 0 trains on all.", show_default=False
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, help="Fixes weights and crops.", show_default=False)
     ] = None,
     resume: Annotated[
         Path | None,
@@ -61,14 +68,22 @@ def train(
 
     from irdet.cli.console import console, print_json, print_table, progress
     from irdet.cli.rundir import new_run
-    from irdet.models import load_model
+    from irdet.models import load_initial
     from irdet.training.dataset import load_training_data
     from irdet.training.device import choose_device
     from irdet.training.loop import record_protocols, stored_recipe
     from irdet.training.loop import train as run
     from irdet.training.recipe import Recipe, get_recipe
 
-    changes = {"epochs": epochs, "batch": batch, "crop": crop, "learning_rate": rate, "seed": seed, "model": model}
+    changes = {
+        "epochs": epochs,
+        "batch": batch,
+        "crop": crop,
+        "learning_rate": rate,
+        "fold": fold,
+        "seed": seed,
+        "model": model,
+    }
     if resume is not None:
         folder = resume if resume.is_dir() else resume.parent
         if ckpt is not None:
@@ -79,10 +94,11 @@ def train(
     where = choose_device(device, threads)
     initial = None
     if ckpt is not None:
-        loaded = load_model(ckpt)
-        if model is not None and model != loaded.info.variant:
-            raise UsageError(f"--ckpt {ckpt} is {loaded.info.variant}, not {model}")
-        plan, initial = plan.replace(model=loaded.info.variant), loaded.module
+        # A recipe or --model says which network; without them the checkpoint does.
+        initial = load_initial(ckpt, plan.model if recipe or model else None)
+        plan = plan.replace(model=initial.variant)
+        if initial.fresh:
+            console().print(f"fresh: {len(initial.fresh)} tensors that {ckpt} does not have in that shape")
 
     with progress("reading", None, quiet) as advance:
         frames = load_training_data(data, backgrounds, plan, split, advance)
@@ -95,7 +111,15 @@ def train(
         )
     steps = -(-len(frames.train) // plan.batch) * plan.epochs
     with progress("training", steps, quiet) as advance:
-        result = run(plan, frames, folder, device=where, initial=initial, resume=resume is not None, advance=advance)
+        result = run(
+            plan,
+            frames,
+            folder,
+            device=where,
+            initial=initial.module if initial else None,
+            resume=resume is not None,
+            advance=advance,
+        )
     if not result.finished:
         same = [f"--{key} {value}" for key, value in (("backgrounds", backgrounds), ("split", split)) if value]
         command = " ".join(["irdet train --data", str(data), *same, "--resume", str(folder)])

@@ -30,6 +30,7 @@ class Sampling:
         square: That square's side, px.
         centred_share: Crops that hold a target on purpose; the others lie anywhere.
         background_share: Crops of target-free frames, where there are any.
+        mined_share: Of these, crops around a place that the network has lately taken for a target, where there is one.
         paste: Chance that a crop gets one to three targets of other frames pasted in, target-free crops included.
         jitter: Range of the random scale.
         seed: Fixes every draw.
@@ -40,7 +41,8 @@ class Sampling:
     squared_share: float = 0.5
     square: int = 512
     centred_share: float = 0.5
-    background_share: float = 0.15
+    background_share: float = 0.25
+    mined_share: float = 0.5
     paste: float = 0.3
     jitter: tuple[float, float] = (0.75, 1.33)
     seed: int = 0
@@ -60,6 +62,10 @@ class Donor:
 
     difference: NDArray[np.float32]
     mask: NDArray[np.float32]
+
+
+#: Places that were taken for targets in target-free frames: (number of the frame, x, y) each.
+Mined = tuple[tuple[int, float, float], ...]
 
 
 class CropSampler:
@@ -84,26 +90,34 @@ class CropSampler:
         self._centres = [_centres(frame.mask) for frame in frames]
         self._donors = [donor for frame in frames for donor in lift_targets(frame)]
 
-    def batch(self, step: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def batch(self, step: int, mined: Mined = ()) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Returns the crops of a step: images and masks, both float32 [N, 1, S, S] in [0, 1].
 
         The frames with targets are gone through in a shuffled order, one epoch after the other.
+
+        Args:
+            step: Number of the step; with `mined` it decides every draw.
+            mined: False alarms in the target-free frames.
         """
         sampling = self.sampling
-        crops = [self._draw(step * sampling.batch + i) for i in range(sampling.batch)]
+        crops = [self._draw(step * sampling.batch + i, mined) for i in range(sampling.batch)]
         images, masks = zip(*crops, strict=True)
         return np.stack(images)[:, None], np.stack(masks)[:, None]
 
-    def _draw(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _draw(self, number: int, mined: Mined) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         sampling = self.sampling
         rng = np.random.default_rng([sampling.seed, number])
         free = bool(self._backgrounds) and rng.random() < sampling.background_share
         centres: NDArray[np.float64] = np.zeros((0, 2))
-        if free:
+        centre = None
+        if free and mined and rng.random() < sampling.mined_share:
+            index, *place = mined[int(rng.integers(len(mined)))]
+            frame, centre = self._backgrounds[index], np.asarray(place, np.float64)
+        elif free:
             frame = self._backgrounds[rng.integers(len(self._backgrounds))]
         else:
-            epoch, place = divmod(number, len(self._frames))
-            index = np.random.default_rng([sampling.seed, epoch, 1]).permutation(len(self._frames))[place]
+            epoch, turn = divmod(number, len(self._frames))
+            index = np.random.default_rng([sampling.seed, epoch, 1]).permutation(len(self._frames))[turn]
             frame, centres = self._frames[index], self._centres[index]
 
         height, width = frame.pixels.shape
@@ -111,7 +125,6 @@ class CropSampler:
         sx = sy = float(scale)
         if rng.random() < sampling.squared_share:
             sx, sy = sx * sampling.square / width, sy * sampling.square / height
-        centre = None
         if len(centres) and rng.random() < sampling.centred_share:
             centre = centres[rng.integers(len(centres))]
         image, mask = self._cut(frame, sx, sy, centre, rng)

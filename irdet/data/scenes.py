@@ -54,6 +54,9 @@ FLAT, FLAT_RATIO, FLAT_SIZE, FLAT_LEVEL = 1.3, 1.4, 1.4, 10.0
 PEAKS = 3
 PEAK_RADIUS = 3
 
+#: Parts that a data set is dealt to; one of them is held out.
+FOLDS = 5
+
 #: Seeded shuffles among which the one with the best balance is chosen.
 SHUFFLES = 256
 
@@ -166,44 +169,18 @@ def known_scenes(names: Sequence[str]) -> tuple[int, ...] | None:
     known = _sirst()
     if not names or any(name not in known for name in names):
         return None
-    return _numbered(known[name] for name in names)
+    return _numbered(known[name][0] for name in names)
 
 
-def split_scenes(scenes: Sequence[int], areas: ArrayLike, fraction: float, seed: int) -> NDArray[np.bool_]:
-    """Chooses whole scenes for validation.
+def known_folds(names: Sequence[str]) -> NDArray[np.intp] | None:
+    """Returns the folds of images of SIRST, 0 to `FOLDS` - 1, as every recipe uses them; None if a name is not known.
 
-    Of `SHUFFLES` seeded shuffles the one is taken in which the two parts are most alike in target area.
-
-    Args:
-        scenes: The scene of each image.
-        areas: Target pixels in each image.
-        fraction: About this share of the images is chosen, in (0, 1).
-        seed: Same seed, same choice.
-
-    Returns:
-        bool [N], set where the image belongs to the validation part; neither part is empty.
-
-    Raises:
-        UsageError: The fraction is out of range, lengths differ, or there are fewer than two scenes.
+    They are written down, not drawn, so that what one run has trained on is never what a later one is measured on.
     """
-    if not 0 < fraction < 1:
-        raise UsageError(f"validation fraction {fraction}: must lie between 0 and 1")
-    members, logs = _members(scenes, areas, 2)
-    wanted = max(1, round(fraction * len(logs)))
-
-    def choose(order: NDArray[np.intp]) -> NDArray[np.intp]:
-        part = np.zeros(len(logs), np.intp)
-        room = wanted
-        for scene in order:
-            if len(members[scene]) <= room:
-                part[members[scene]] = 1
-                room -= len(members[scene])
-        if room == wanted:
-            # Every scene is larger than the part wanted: the smallest comes nearest.
-            part[min(members, key=len)] = 1
-        return part
-
-    return _most_alike(choose, len(members), logs, seed) == 1
+    known = _sirst()
+    if not names or any(name not in known for name in names):
+        return None
+    return np.array([known[name][1] - 1 for name in names], np.intp)
 
 
 def folds(scenes: Sequence[int], count: int, seed: int, areas: ArrayLike) -> NDArray[np.intp]:
@@ -357,9 +334,9 @@ def _numbered(keys: Iterator[int]) -> tuple[int, ...]:
 
 
 @cache
-def _sirst() -> dict[str, int]:
+def _sirst() -> dict[str, tuple[int, int]]:
     listed = json.loads(Path(__file__).with_name("sirst_scenes.json").read_text(encoding="utf-8"))
-    return {name: scene for name, scene in listed.items() if name != "about"}
+    return {name: (scene, fold) for name, (scene, fold) in listed["scenes"].items()}
 
 
 def _members(

@@ -131,6 +131,61 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[LoadedModel, dict[str
     return LoadedModel(module.eval(), info), content.get("training")
 
 
+@dataclass(frozen=True, eq=False)
+class Initial:
+    """What training starts from.
+
+    Attributes:
+        module: The network in training mode, on the CPU.
+        variant: Its name.
+        fresh: Tensors that the checkpoint does not have in that shape: drawn from torch's global generator.
+    """
+
+    module: Network
+    variant: str
+    fresh: tuple[str, ...]
+
+
+def load_initial(path: str | os.PathLike[str], variant: str | None = None) -> Initial:
+    """Returns a network to train further, with what fits of a checkpoint of another network or an older form of it.
+
+    Args:
+        path: A checkpoint of irdet's, or one of the authors' released files.
+        variant: The network to fill; None for the checkpoint's own.
+
+    Raises:
+        ModelError: No such file, no checkpoint, or nothing in it fits.
+        UsageError: No such network.
+    """
+    path = Path(path)
+    content = _read(path)
+    if content.get("format") == FORMAT:
+        weights = content.get("model")
+        try:
+            own = ModelInfo.from_json(content["info"]).variant
+        except (KeyError, TypeError) as error:
+            raise ModelError(f"{path} lacks its metadata; it is damaged") from error
+        except ModelError as error:
+            raise ModelError(f"{path}: {error}") from error
+    else:
+        loaded = _import_authors(content, path)
+        weights, own = loaded.module.state_dict(), loaded.info.variant
+    if not isinstance(weights, Mapping):
+        raise ModelError(f"{path} lacks its weights; it is damaged")
+    module = create_model(variant or own)
+    wanted = module.state_dict()
+    fitting = {
+        key: weights[key]
+        for key, tensor in wanted.items()
+        if isinstance(weights.get(key), Tensor) and weights[key].shape == tensor.shape
+    }
+    if not fitting:
+        raise ModelError(f"{path} ({own}) holds nothing that fits {variant or own}")
+    fresh = tuple(key for key in wanted if key not in fitting)
+    _fill(module, wanted | fitting, f"{path} ({own})")
+    return Initial(module, variant or own, fresh)
+
+
 def load_model(model: str | os.PathLike[str]) -> LoadedModel:
     """Loads a network by file, or by the name of a shipped model.
 

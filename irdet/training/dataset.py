@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from irdet.core.errors import DataError
 from irdet.core.frame import Preprocessor
 from irdet.data.crops import LabelledFrame
 from irdet.data.protocol import resize_protocol
-from irdet.data.scenes import group_scenes, known_scenes, split_scenes
+from irdet.data.scenes import FOLDS, folds, group_scenes, known_folds
 from irdet.data.sirst import Sample, load_dataset
 from irdet.training.recipe import Recipe
 
@@ -50,12 +51,12 @@ def load_training_data(
 ) -> TrainingData:
     """Reads a data set and target-free frames, and sets the validation part apart.
 
-    Frames of one sequence look alike, so whole scenes go to one side; which ones is fixed by the recipe's seed.
+    Frames of one sequence look alike, so whole scenes go to one side. The folds do not depend on the recipe's seed.
 
     Args:
         data: A SIRST-family data set (see `irdet.data.sirst.load_dataset`).
         backgrounds: A folder of target-free frames, or None.
-        recipe: Validation share and seed are read from it.
+        recipe: Says which fold is held out.
         split: Part of the data set, for instance `"train"`.
         advance: Called for each image read.
 
@@ -68,25 +69,17 @@ def load_training_data(
     names = [sample.name for sample in dataset]
     if not any(frame.mask.any() for frame in frames):
         raise DataError(f"{data} has no image with a target: nothing to learn from")
-    scenes = known_scenes(names)
-    if scenes is None:
-        scenes = group_scenes(
-            [np.round(frame.pixels * 255).astype(np.uint8) for frame in frames],
-            [frame.mask for frame in frames],
-            names,
-        )
-    areas = [float(frame.mask.sum()) for frame in frames]
-    held = split_scenes(scenes, areas, recipe.validation, recipe.seed)
+    held = [False] * len(frames) if recipe.fold == 0 else (_folds(frames, names) == recipe.fold - 1).tolist()
 
     free: list[LabelledFrame] = []
     if backgrounds is not None:
         free = [_read(sample, advance) for sample in load_dataset(backgrounds, empty_truth=True)]
-    order = np.random.default_rng([recipe.seed, 7]).permutation(len(free))
-    kept_back = set(order[: round(recipe.validation * len(free))].tolist())
+    parts = np.array_split(np.random.default_rng([0, 7]).permutation(len(free)), FOLDS)
+    kept_back = set(parts[recipe.fold - 1].tolist()) if recipe.fold else set()
 
     train = tuple(frame for frame, out in zip(frames, held, strict=True) if not out)
     validation = tuple(frame for frame, out in zip(frames, held, strict=True) if out)
-    digest = _digest(names, frames, held.tolist(), free)
+    digest = _digest(names, frames, held, free)
     return TrainingData(
         train=train,
         backgrounds=tuple(frame for i, frame in enumerate(free) if i not in kept_back),
@@ -97,7 +90,7 @@ def load_training_data(
             "data": dataset.name,
             "train_images": len(train),
             "validation_images": len(validation),
-            "scenes": len(set(scenes)),
+            "fold": recipe.fold,
             "target_free": str(backgrounds.name) if backgrounds is not None else None,
             "target_free_images": len(free) - len(kept_back),
             "target_free_validation_images": len(kept_back),
@@ -105,6 +98,16 @@ def load_training_data(
         },
         digest=digest,
     )
+
+
+def _folds(frames: Sequence[LabelledFrame], names: Sequence[str]) -> NDArray[np.intp]:
+    """Deals the scenes of a data set to folds; to fewer where there are fewer scenes."""
+    if (known := known_folds(names)) is not None:
+        return known
+    scenes = group_scenes(
+        [np.round(frame.pixels * 255).astype(np.uint8) for frame in frames], [frame.mask for frame in frames], names
+    )
+    return folds(scenes, min(FOLDS, max(2, len(set(scenes)))), 0, [float(frame.mask.sum()) for frame in frames])
 
 
 def stretch(frame: LabelledFrame, side: int) -> LabelledFrame:

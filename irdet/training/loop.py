@@ -18,7 +18,7 @@ from torch import nn
 
 from irdet.core.errors import ModelError, UsageError
 from irdet.core.info import ModelInfo
-from irdet.data.crops import CropSampler
+from irdet.data.crops import CropSampler, Mined
 from irdet.metrics.accumulator import MetricsResult
 from irdet.models import create_model, load_checkpoint, save_checkpoint
 from irdet.models.mlcl import Network
@@ -27,10 +27,22 @@ from irdet.training.logs import RunLog
 from irdet.training.losses import detection_loss
 from irdet.training.recipe import Recipe
 from irdet.training.schedule import Average, rate_at
-from irdet.training.validation import draw_predictions, validate
+from irdet.training.validation import draw_predictions, mine, validate
 
 #: Columns of the log. Validation columns are empty in epochs without one.
-COLUMNS = ("epoch", "step", "train_loss", "rate", "val_iou", "val_niou", "val_pd", "val_fa", "val_free", "seconds")
+COLUMNS = (
+    "epoch",
+    "step",
+    "train_loss",
+    "rate",
+    "val_iou",
+    "val_niou",
+    "val_pd",
+    "val_fa",
+    "val_free",
+    "mined",
+    "seconds",
+)
 
 #: The figures that the model's record keeps of a validation.
 RECORDED = ("iou", "niou", "pd", "fa", "precision", "recall", "f1", "images", "targets", "false_per_frame")
@@ -41,7 +53,7 @@ class TrainingResult:
     """How a run ended.
 
     Attributes:
-        best: Checkpoint of the best validation nIoU.
+        best: Checkpoint of the best validation nIoU; the last one where nothing is held out.
         last: Checkpoint to resume from.
         finished: False where it was interrupted.
         epoch: Epochs done.
@@ -98,6 +110,7 @@ def train(
     total = per_epoch * recipe.epochs
     last, best = folder / "last.pt", folder / "best.pt"
     step, top, loss_sum, spent = 0, math.nan, 0.0, 0.0
+    mined: Mined = ()
 
     if resume:
         state = _resumable(last, recipe, data)
@@ -106,6 +119,7 @@ def train(
         optimizer.load_state_dict(state["optimizer"])
         scaler.load_state_dict(state["scaler"])
         step, top, loss_sum, spent = state["step"], state["best"], state["loss"], state["seconds"]
+        mined = state["mined"]
         advance(step)
     begun = time.monotonic() - spent
 
@@ -123,6 +137,7 @@ def train(
             "step": step,
             "best": top,
             "loss": loss_sum,
+            "mined": mined,
             "seconds": time.monotonic() - begun,
             "recipe": recipe.to_dict(),
             "digest": data.digest,
@@ -134,10 +149,10 @@ def train(
         ThreadPoolExecutor(1) as loader,
         _interruptible() as interrupted,
     ):
-        upcoming = loader.submit(sampler.batch, step)
+        upcoming = loader.submit(sampler.batch, step, mined)
         while step < total and not interrupted():
             images, masks = (torch.from_numpy(array).to(where) for array in upcoming.result())
-            upcoming = loader.submit(sampler.batch, step + 1)
+            upcoming = loader.submit(sampler.batch, step + 1, mined)
             rate = recipe.learning_rate * rate_at(step, total, recipe.warmup)
             for group in optimizer.param_groups:
                 group["lr"] = rate
@@ -169,14 +184,18 @@ def train(
             }
             loss_sum = 0.0
             if epoch % recipe.validate_every == 0 or step == total:
-                measured = validate(average.module, data.validation, where)
-                row |= {f"val_{name}": getattr(measured, name) for name in ("iou", "niou", "pd", "fa")}
+                mined = mine(average.module, data.backgrounds, where)
+                row["mined"] = len(mined)
+                upcoming = loader.submit(sampler.batch, step, mined)  # as a resumed run would draw it
+                measured = validate(average.module, data.validation, where) if data.validation else None
+                if measured is not None:
+                    row |= {f"val_{name}": getattr(measured, name) for name in ("iou", "niou", "pd", "fa")}
                 if data.free_validation:
                     row["val_free"] = validate(average.module, data.free_validation, where).false_per_frame
-                if not measured.niou <= top:
-                    top = measured.niou
+                if measured is None or not measured.niou <= top:
+                    top = math.nan if measured is None else measured.niou
                     keep(best, measured)
-                    draw_predictions(average.module, data.validation, where, folder / "predictions.png")
+                    draw_predictions(average.module, data.validation or data.train, where, folder / "predictions.png")
             log.write(row)
             keep(last, None)
 
@@ -211,12 +230,13 @@ def record_protocols(best: Path, data: TrainingData, square: int) -> ModelInfo:
     """
     loaded, _ = load_checkpoint(best)
     cpu = torch.device("cpu")
-    metrics: dict[str, Any] = {
-        "validation": _record(validate(loaded.module, data.validation, cpu), "native"),
-        f"validation_{square}x{square}": _record(
-            validate(loaded.module, [stretch(frame, square) for frame in data.validation], cpu), f"{square}x{square}"
-        ),
-    }
+    metrics: dict[str, Any] = {}
+    if data.validation:
+        stretched = [stretch(frame, square) for frame in data.validation]
+        metrics["validation"] = _record(validate(loaded.module, data.validation, cpu), "native")
+        metrics[f"validation_{square}x{square}"] = _record(
+            validate(loaded.module, stretched, cpu), f"{square}x{square}"
+        )
     if data.free_validation:
         metrics["target_free"] = _record(validate(loaded.module, data.free_validation, cpu), "native")
     return save_checkpoint(best, loaded.module, loaded.info.replace(metrics=metrics))

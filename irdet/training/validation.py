@@ -19,6 +19,10 @@ from irdet.models.mlcl import Network
 #: Frames in the picture, and the side of each in it, px.
 SHOWN, SIDE = 12, 256
 
+#: Places at this probability are worth another look in training; so many of each frame at most, so that one busy
+#: frame does not take all the crops.
+MINED_THRESHOLD, MINED_PER_FRAME = 0.15, 12
+
 
 @torch.inference_mode()
 def predict(module: Network, pixels: NDArray[np.float32], device: torch.device) -> NDArray[np.float32]:
@@ -44,6 +48,27 @@ def validate(module: Network, frames: Sequence[LabelledFrame], device: torch.dev
     for number, frame in enumerate(frames):
         metrics.add(predict(module, frame.pixels, device), frame.mask, str(number))
     return metrics.result()
+
+
+def mine(
+    module: Network, frames: Sequence[LabelledFrame], device: torch.device
+) -> tuple[tuple[int, float, float], ...]:
+    """Finds what a network in evaluation mode takes, or nearly takes, for targets in target-free frames.
+
+    Returns:
+        (number of the frame, x, y) of the `MINED_PER_FRAME` highest places in each frame at `MINED_THRESHOLD`.
+    """
+    found = []
+    for number, frame in enumerate(frames):
+        probability = predict(module, frame.pixels, device)
+        count, labels = cv2.connectedComponents((probability >= MINED_THRESHOLD).astype(np.uint8), connectivity=8)
+        peaks = []
+        for label in range(1, count):
+            inside = np.where(labels == label, probability, 0)
+            y, x = np.unravel_index(int(inside.argmax()), inside.shape)
+            peaks.append((float(inside[y, x]), float(x), float(y)))
+        found += [(number, x, y) for _, x, y in sorted(peaks, reverse=True)[:MINED_PER_FRAME]]
+    return tuple(found)
 
 
 def draw_predictions(module: Network, frames: Sequence[LabelledFrame], device: torch.device, path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from irdet.core.errors import UsageError
-from irdet.data.scenes import folds, group_scenes, known_scenes, split_scenes
+from irdet.data.scenes import FOLDS, folds, group_scenes, known_folds, known_scenes
 
 LABELS = st.lists(st.integers(0, 30), min_size=8, max_size=80).filter(lambda labels: len(set(labels)) >= 4)
 
@@ -112,17 +112,15 @@ def test_known_scenes_are_those_of_sirst_alone() -> None:
     assert known_scenes([]) is None
 
 
-@settings(max_examples=12)
-@given(LABELS, st.integers(0, 1000), st.floats(0.1, 0.9))
-def test_split_keeps_scenes_whole(labels: list[int], seed: int, fraction: float) -> None:
-    areas = np.random.default_rng(seed).integers(0, 200, len(labels))
-    part = split_scenes(labels, areas, fraction, seed)
-    assert part.dtype == bool
-    assert part.any() and not part.all()
-    assert not set(np.asarray(labels)[part]) & set(np.asarray(labels)[~part])
-    assert np.array_equal(part, split_scenes(labels, areas, fraction, seed))
-    # As near to the fraction as the scenes allow without breaking one.
-    assert abs(part.sum() - fraction * len(labels)) <= max(Counter(labels).values())
+def test_folds_of_sirst_are_written_down_and_keep_scenes_whole() -> None:
+    names = [f"Misc_{number}" for number in range(1, 428)]
+    names = [name for name in names if known_scenes([name]) is not None]
+    fold = known_folds(names)
+    assert len(names) == 331 and fold is not None
+    scenes = np.asarray(known_scenes(names))
+    assert all(len(set(fold[scenes == scene])) == 1 for scene in set(scenes))
+    assert np.bincount(fold).tolist() == [62, 68, 67, 67, 67] and len(set(fold)) == FOLDS
+    assert known_folds(["Misc_1", "Misc_5000"]) is None and known_folds([]) is None
 
 
 @settings(max_examples=12)
@@ -143,25 +141,17 @@ def test_parts_are_balanced_in_area_and_depend_on_the_seed() -> None:
     areas = np.exp(random.normal(3, 1, 300))
     logs = np.log1p(areas)
 
-    part = split_scenes(scenes, areas, 0.2, 5)
-    assert part.sum() == 60
-    # Means of 60 drawn blindly differ by 0.14 from the rest's (one standard deviation).
-    assert abs(logs[part].mean() - logs[~part].mean()) < 0.03
+    # Means of 100 drawn blindly differ by 0.12 from the rest's (one standard deviation).
     fold = folds(scenes, 3, 5, areas)
     assert np.ptp([logs[fold == index].mean() for index in range(3)]) < 0.05
 
-    assert not np.array_equal(part, split_scenes(scenes, areas, 0.2, 6))
     assert not np.array_equal(fold, folds(scenes, 3, 6, areas))
 
 
 def test_impossible_parts_are_refused() -> None:
-    with pytest.raises(UsageError, match="1 scenes cannot be parted into 2"):
-        split_scenes([4, 4, 4], [1, 2, 3], 0.5, 0)
     with pytest.raises(UsageError, match="2 scenes cannot be parted into 3"):
         folds([0, 1, 1], 3, 0, [1, 2, 3])
     with pytest.raises(UsageError, match="1 folds"):
         folds([0, 1, 1], 1, 0, [1, 2, 3])
-    with pytest.raises(UsageError, match="fraction"):
-        split_scenes([0, 1], [1, 2], 1.0, 0)
     with pytest.raises(UsageError, match="areas of shape"):
-        split_scenes([0, 1], [1, 2, 3], 0.5, 0)
+        folds([0, 1], 2, 0, [1, 2, 3])

@@ -13,7 +13,15 @@ from torch import nn
 
 from irdet.core.errors import IrdetError, ModelError
 from irdet.core.info import ModelInfo
-from irdet.models import MODELS, create_model, load_checkpoint, load_model, save_checkpoint, weights_digest
+from irdet.models import (
+    MODELS,
+    create_model,
+    load_checkpoint,
+    load_initial,
+    load_model,
+    save_checkpoint,
+    weights_digest,
+)
 from irdet.models.mlcl import Network
 
 
@@ -193,3 +201,33 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
     path = tmp_path / "x.pt"
     torch.save({"model": create_model("mlcl-edge")}, path)
     assert "Python objects" in one_line(path)
+
+
+def test_training_starts_from_what_fits(tmp_path: Path) -> None:
+    small = create_model("mlcl-small")
+    save_checkpoint(tmp_path / "small.pt", small, ModelInfo("mlcl-small"))
+    own = load_initial(tmp_path / "small.pt")
+    assert own.variant == "mlcl-small" and not own.fresh and own.module.training
+
+    base = load_initial(tmp_path / "small.pt", "mlcl-base")
+    assert base.variant == "mlcl-base" and base.fresh
+    theirs, mine = small.state_dict(), base.module.state_dict()
+    assert all(".2." in name for name in base.fresh), "the third block of each level is what the small network lacks"
+    for name in mine.keys() - set(base.fresh):
+        torch.testing.assert_close(mine[name], theirs[name], rtol=0, atol=0)
+
+
+def test_nothing_that_fits_is_told(tmp_path: Path) -> None:
+    torch.save({"state_dict": {"some.weight": torch.zeros(3)}}, tmp_path / "other.pt")
+    with pytest.raises(ModelError, match="holds no network"):
+        load_initial(tmp_path / "other.pt", "mlcl-edge")
+    content = torch.load(_saved_edge(tmp_path), weights_only=True)
+    content["model"] = {"other": torch.zeros(3)}
+    torch.save(content, tmp_path / "bare.pt")
+    with pytest.raises(ModelError, match="nothing that fits mlcl-edge"):
+        load_initial(tmp_path / "bare.pt")
+
+
+def _saved_edge(folder: Path) -> Path:
+    save_checkpoint(folder / "edge.pt", create_model("mlcl-edge"), ModelInfo("mlcl-edge"))
+    return folder / "edge.pt"

@@ -35,13 +35,22 @@ def write_set(root: Path, scenes: int = 6, views: int = 3, *, targets: bool = Tr
     return root
 
 
+def write_free(root: Path) -> Path:
+    """Ten target-free frames."""
+    root.mkdir()
+    for number in range(10):
+        noise = np.random.default_rng(number).integers(0, 255, (64, 64), np.uint8)
+        cv2.imwrite(str(root / f"f{number}.png"), noise)
+    return root
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_set(tmp_path_factory.mktemp("set") / "made")
 
 
 def test_scenes_are_not_split(made: Path) -> None:
-    data = load_training_data(made, None, Recipe(validation=0.34))
+    data = load_training_data(made, None, Recipe(fold=2))
     held = {name.split("_")[0] for name in data.validation_names}
     assert len(data.validation) + len(data.train) == 18
     assert len(data.validation_names) == 3 * len(held), "a scene is held back with all its views or not at all"
@@ -49,18 +58,23 @@ def test_scenes_are_not_split(made: Path) -> None:
     assert data.description["train_images"] == len(data.train)
 
 
-def test_the_seed_fixes_the_split_and_the_digest(made: Path) -> None:
-    one, two = (load_training_data(made, None, Recipe()) for _ in range(2))
-    assert one.digest == two.digest and one.validation_names == two.validation_names
-    splits = {load_training_data(made, None, Recipe(seed=seed)).validation_names for seed in range(5)}
-    assert len(splits) > 1
+def test_every_image_is_held_out_in_one_fold_whatever_the_seed(made: Path) -> None:
+    parts = [load_training_data(made, None, Recipe(fold=fold)) for fold in range(1, 6)]
+    assert sorted(name for part in parts for name in part.validation_names) == sorted(
+        path.stem for path in (made / "images").iterdir()
+    )
+    again = load_training_data(made, None, Recipe(fold=2, seed=9))
+    assert again.digest == parts[1].digest and again.validation_names == parts[1].validation_names
+    assert len({part.digest for part in parts}) == 5
+
+
+def test_fold_0_trains_on_everything(made: Path, tmp_path: Path) -> None:
+    data = load_training_data(made, write_free(tmp_path / "free"), Recipe(fold=0))
+    assert len(data.train) == 18 and not data.validation and not data.free_validation and len(data.backgrounds) == 10
 
 
 def test_target_free_frames_are_split_too(made: Path, tmp_path: Path) -> None:
-    for number in range(10):
-        noise = np.random.default_rng(number).integers(0, 255, (64, 64), np.uint8)
-        cv2.imwrite(str(tmp_path / f"f{number}.png"), noise)
-    data = load_training_data(made, tmp_path, Recipe())
+    data = load_training_data(made, write_free(tmp_path / "free"), Recipe())
     assert (len(data.backgrounds), len(data.free_validation)) == (8, 2)
     assert not any(frame.mask.any() for frame in (*data.backgrounds, *data.free_validation))
     assert data.digest != load_training_data(made, None, Recipe()).digest

@@ -16,8 +16,8 @@ def test_shipped_recipes_name_known_networks() -> None:
 
 
 def test_unknown_name_gets_the_nearest() -> None:
-    with pytest.raises(UsageError, match="did you mean edge-v1"):
-        get_recipe("edge_v1")
+    with pytest.raises(UsageError, match="did you mean edge-v2"):
+        get_recipe("edge_v2")
 
 
 @pytest.mark.parametrize(
@@ -27,8 +27,9 @@ def test_unknown_name_gets_the_nearest() -> None:
         {"batch": 0},
         {"crop": 100},
         {"paste": 1.5},
-        {"validation": 0.0},
-        {"validation": 1.0},
+        {"fold": -1},
+        {"fold": 6},
+        {"mined_share": 1.1},
         {"learning_rate": float("nan")},
         {"learning_rate": -1.0},
         {"jitter": (1.0, 0.5)},
