@@ -30,7 +30,8 @@ class Sampling:
         square: That square's side, px.
         centred_share: Crops that hold a target on purpose; the others lie anywhere.
         background_share: Crops of target-free frames, where there are any.
-        mined_share: Of these, crops around a place that the network has lately taken for a target, where there is one.
+        mined_share: Of these, crops that instead lie around a place that the network has lately taken for a target and
+            that is none, in whatever frame, where there is one.
         paste: Chance that a crop gets one to three targets of other frames pasted in, target-free crops included.
         jitter: Range of the random scale.
         seed: Fixes every draw.
@@ -64,7 +65,8 @@ class Donor:
     mask: NDArray[np.float32]
 
 
-#: Places that were taken for targets in target-free frames: (number of the frame, x, y) each.
+#: Places that were wrongly taken for targets: number of the frame, target-free frames first, then those with targets;
+#: x and y as shares of its width and height, so that they hold in every form of it.
 Mined = tuple[tuple[int, float, float], ...]
 
 
@@ -97,7 +99,7 @@ class CropSampler:
 
         Args:
             step: Number of the step; with `mined` it decides every draw.
-            mined: False alarms in the target-free frames.
+            mined: False alarms in the frames.
         """
         sampling = self.sampling
         crops = [self._draw(step * sampling.batch + i, mined) for i in range(sampling.batch)]
@@ -107,12 +109,13 @@ class CropSampler:
     def _draw(self, number: int, mined: Mined) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         sampling = self.sampling
         rng = np.random.default_rng([sampling.seed, number])
-        free = bool(self._backgrounds) and rng.random() < sampling.background_share
+        free = bool(self._backgrounds or mined) and rng.random() < sampling.background_share
         centres: NDArray[np.float64] = np.zeros((0, 2))
         centre = None
-        if free and mined and rng.random() < sampling.mined_share:
-            index, *place = mined[int(rng.integers(len(mined)))]
-            frame, centre = self._backgrounds[index], np.asarray(place, np.float64)
+        if free and mined and (not self._backgrounds or rng.random() < sampling.mined_share):
+            index, x, y = mined[int(rng.integers(len(mined)))]
+            frame = (self._backgrounds + self._frames)[index]
+            centre = np.array((x * frame.pixels.shape[1], y * frame.pixels.shape[0]))
         elif free:
             frame = self._backgrounds[rng.integers(len(self._backgrounds))]
         else:

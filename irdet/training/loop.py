@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from irdet.core.errors import ModelError, UsageError
 from irdet.core.info import ModelInfo
-from irdet.data.crops import CropSampler, Mined
+from irdet.data.crops import CropSampler, LabelledFrame, Mined
 from irdet.metrics.accumulator import MetricsResult
 from irdet.models import create_model, load_checkpoint, save_checkpoint
 from irdet.models.mlcl import Network
@@ -184,7 +185,7 @@ def train(
             }
             loss_sum = 0.0
             if epoch % recipe.validate_every == 0 or step == total:
-                mined = mine(average.module, data.backgrounds, where)
+                mined = mine(average.module, _forms(data, recipe, step), where)
                 row["mined"] = len(mined)
                 upcoming = loader.submit(sampler.batch, step, mined)  # as a resumed run would draw it
                 measured = validate(average.module, data.validation, where) if data.validation else None
@@ -240,6 +241,13 @@ def record_protocols(best: Path, data: TrainingData, square: int) -> ModelInfo:
     if data.free_validation:
         metrics["target_free"] = _record(validate(loaded.module, data.free_validation, cpu), "native")
     return save_checkpoint(best, loaded.module, loaded.info.replace(metrics=metrics))
+
+
+def _forms(data: TrainingData, recipe: Recipe, step: int) -> Iterator[LabelledFrame]:
+    """The frames to look for false alarms in: each at native size or stretched, as the crops are."""
+    rng = np.random.default_rng([recipe.seed, step, 2])
+    for frame in (*data.backgrounds, *data.train):
+        yield stretch(frame, recipe.square) if rng.random() < recipe.squared_share else frame
 
 
 def _groups(module: Network, decay: float) -> list[dict[str, Any]]:

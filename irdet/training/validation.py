@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from irdet.core.files import replacing
 from irdet.core.frame import pad_to_multiple
-from irdet.data.crops import LabelledFrame
+from irdet.data.crops import LabelledFrame, Mined
 from irdet.metrics.accumulator import Metrics, MetricsResult
 from irdet.models.mlcl import Network
 
@@ -22,6 +22,9 @@ SHOWN, SIDE = 12, 256
 #: Places at this probability are worth another look in training; so many of each frame at most, so that one busy
 #: frame does not take all the crops.
 MINED_THRESHOLD, MINED_PER_FRAME = 0.15, 12
+
+#: Side of the square around each pixel of a target in which nothing counts as a false alarm, px.
+TRUTH_MARGIN = 15
 
 
 @torch.inference_mode()
@@ -50,23 +53,24 @@ def validate(module: Network, frames: Sequence[LabelledFrame], device: torch.dev
     return metrics.result()
 
 
-def mine(
-    module: Network, frames: Sequence[LabelledFrame], device: torch.device
-) -> tuple[tuple[int, float, float], ...]:
-    """Finds what a network in evaluation mode takes, or nearly takes, for targets in target-free frames.
+def mine(module: Network, frames: Iterable[LabelledFrame], device: torch.device) -> Mined:
+    """Finds what a network in evaluation mode takes, or nearly takes, for targets where there are none.
 
     Returns:
-        (number of the frame, x, y) of the `MINED_PER_FRAME` highest places in each frame at `MINED_THRESHOLD`.
+        The `MINED_PER_FRAME` highest places in each frame at `MINED_THRESHOLD`, away from its targets.
     """
     found = []
     for number, frame in enumerate(frames):
         probability = predict(module, frame.pixels, device)
+        near = cv2.dilate(frame.mask.astype(np.uint8), np.ones((TRUTH_MARGIN, TRUTH_MARGIN), np.uint8))
+        probability[near > 0] = 0  # the rim of a target is no false alarm
+        height, width = probability.shape
         count, labels = cv2.connectedComponents((probability >= MINED_THRESHOLD).astype(np.uint8), connectivity=8)
         peaks = []
         for label in range(1, count):
             inside = np.where(labels == label, probability, 0)
             y, x = np.unravel_index(int(inside.argmax()), inside.shape)
-            peaks.append((float(inside[y, x]), float(x), float(y)))
+            peaks.append((float(inside[y, x]), float(x) / width, float(y) / height))
         found += [(number, x, y) for _, x, y in sorted(peaks, reverse=True)[:MINED_PER_FRAME]]
     return tuple(found)
 

@@ -132,3 +132,20 @@ def test_intensity_jitter_keeps_form_and_range() -> None:
         changed = jitter_intensity(image.copy(), np.random.default_rng(seed))
         assert changed.shape == image.shape and changed.dtype == np.float32
         assert changed.min() >= 0 and changed.max() <= 1 and np.isfinite(changed).all()
+
+
+def test_mined_places_are_in_their_crops(free: list[LabelledFrame]) -> None:
+    marked = [LabelledFrame(frame.pixels * np.float32(0.1), frame.mask) for frame in free]
+    marked[1].pixels[40, 60] = 1.0
+    settings = dataclasses.replace(
+        SAMPLING, batch=1, background_share=1.0, mined_share=1.0, squared_share=0.0, paste=0.0, jitter=(1.0, 1.0)
+    )
+    sampler = CropSampler(marked, marked, settings)
+    shape = marked[1].pixels.shape
+    place = 60 / shape[1], 40 / shape[0]
+    drawn = [sampler.batch(step, ((1, *place), (len(marked) + 1, *place))) for step in range(12)]
+    # The one bright pixel stands out of its crop by far; without mining half of the crops are of the other frame.
+    assert all(image.max() - np.median(image) > 0.25 for image, _ in drawn)
+    assert all(not mask.any() for _, mask in drawn)
+    plain = [sampler.batch(step)[0] for step in range(12)]
+    assert not all(image.max() - np.median(image) > 0.25 for image in plain)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
+import math
 import os
 import signal
 from pathlib import Path
@@ -15,10 +17,11 @@ import torch
 from irdet.core.errors import ModelError, UsageError
 from irdet.data.crops import LabelledFrame
 from irdet.models import create_model, load_checkpoint, load_model, save_checkpoint
+from irdet.models.mlcl import Network
 from irdet.training.dataset import TrainingData, stretch
 from irdet.training.loop import COLUMNS, record_protocols, train
 from irdet.training.recipe import Recipe
-from irdet.training.validation import predict
+from irdet.training.validation import MINED_PER_FRAME, mine, predict
 
 RECIPE = Recipe(epochs=3, batch=2, crop=64, square=96, warmup=2, validate_every=2, seed=5)
 
@@ -169,3 +172,34 @@ def test_stretching_is_the_papers_protocol() -> None:
     np.testing.assert_array_equal(
         large.mask, cv2.resize(labelled.mask.astype(np.float32), (96, 96), interpolation=cv2.INTER_LINEAR) >= 0.5
     )
+
+
+class Bright(Network):
+    """Takes whatever is bright for a target."""
+
+    stride = 4
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 40 * (x - 0.55)
+
+
+def test_mining_finds_what_is_taken_for_a_target() -> None:
+    dark, spots, many = (np.full((50, 80), 0.2, np.float32) for _ in range(3))
+    spots[10, 20], spots[30:32, 50], spots[40, 70] = 0.9, (0.7, 0.8), 1.0
+    many[2::5, 2::5] = 0.8
+    empty = np.zeros(dark.shape, bool)
+    target = empty.copy()
+    target[40, 68] = True  # a true one, and what is bright at its rim is part of it
+    frames = [LabelledFrame(dark, empty), LabelledFrame(spots, target), LabelledFrame(many, empty)]
+    found = mine(Bright(), frames, torch.device("cpu"))
+    assert [place for place in found if place[0] < 2] == [(1, 20 / 80, 10 / 50), (1, 50 / 80, 31 / 50)], "highest first"
+    assert sum(place[0] == 2 for place in found) == MINED_PER_FRAME
+
+
+def test_a_run_on_everything_keeps_its_last_weights(data: TrainingData, tmp_path: Path) -> None:
+    whole = dataclasses.replace(data, validation=(), validation_names=(), free_validation=())
+    result = train(RECIPE.replace(fold=0), whole, tmp_path)
+    assert result.finished and math.isnan(result.niou)
+    assert not record_protocols(result.best, whole, 96).metrics
+    for key, tensor in weights(result.last).items():
+        torch.testing.assert_close(weights(result.best)[key], tensor, rtol=0, atol=0)
