@@ -47,7 +47,7 @@ PACKAGES = {
     "evaluation.tune": PLAIN | {"onnx"},  # it writes the threshold into a copy of the model
     "models": PLAIN | {"torch"},
     "training": PLAIN | {"torch", "matplotlib"},
-    "export": PLAIN | {"torch", "onnx", "onnxruntime", "onnxsim"},
+    "export": PLAIN | {"torch", "onnx", "onnxruntime", "onnxsim", "onnxconverter_common"},
     "cli": {"typer", "rich", "typing_extensions", "numpy", "cv2"},
 }
 

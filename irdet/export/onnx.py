@@ -102,7 +102,7 @@ def export_onnx(
         IrdetError: The file does not compute what torch computes, or has another opset than asked for.
         MissingDependency: onnx or onnxruntime is not installed.
     """
-    onnx = require("onnx", "export", "exporting to ONNX")
+    require("onnx", "export", "exporting to ONNX")
     require("onnxruntime", "cpu", "checking the exported model")
     options = options or OnnxOptions()
     path = Path(path)
@@ -133,7 +133,7 @@ def export_onnx(
             else:
                 draft = simple
         final = Path(folder) / path.name
-        _label(onnx, draft, final, info)
+        label(draft, final, info)
         references = [reference(model, group) for group in frames]
         parity = check_parity(final, frames, references)
         if not parity.passed:
@@ -144,7 +144,7 @@ def export_onnx(
                 "the network finds no target in the frames of the check; was it trained? --data DIR brings others",
             )
         golden = golden_path(path)
-        write_golden(golden, _record(info, frames, references))
+        write_golden(golden, record(info, frames, references))
         with replacing(path) as temporary:
             temporary.write_bytes(final.read_bytes())
     return Exported(path, golden, info, parity, notes)
@@ -205,8 +205,13 @@ def check_parity(
     return total
 
 
-def _label(onnx: Any, source: Path, destination: Path, info: ModelInfo) -> None:
-    """Puts the record in, makes the dimensions' names agree, and checks that the file is what it says."""
+def label(source: Path, destination: Path, info: ModelInfo) -> None:
+    """Puts the record in, makes the dimensions' names agree, and checks that the file is what it says.
+
+    Raises:
+        IrdetError: The graph has another opset than its record says.
+    """
+    onnx = require("onnx", "export", "exporting to ONNX")
     graph = onnx.load(str(source))
     written = [entry.version for entry in graph.opset_import if entry.domain in ("", "ai.onnx")]
     if written != [info.opset]:
@@ -220,7 +225,7 @@ def _label(onnx: Any, source: Path, destination: Path, info: ModelInfo) -> None:
     onnx.save(graph, str(destination))
 
 
-def _record(info: ModelInfo, frames: tuple[NDArray[np.uint8], ...], references: list[NDArray[np.float32]]) -> Golden:
+def record(info: ModelInfo, frames: tuple[NDArray[np.uint8], ...], references: list[NDArray[np.float32]]) -> Golden:
     """Keeps the clearest frames with targets of each size; frames without one only where there are no others.
 
     A pixel that stands next to the threshold may fall on either side of it on another runtime, which is no fault.

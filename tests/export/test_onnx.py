@@ -204,5 +204,5 @@ def test_golden_frames_are_the_clearest_with_targets() -> None:
     frames = np.arange(4, dtype=np.uint8)[:, None, None] * np.ones((1, 8, 8), np.uint8)
     wanted = np.full((4, 8, 8), 0.01, np.float32)
     wanted[0, 2, 2], wanted[1, 2, 2], wanted[3, 2, 2] = 0.505, 0.9, 0.7  # frame 2 holds no target
-    golden = exporting._record(ModelInfo("mlcl-edge"), (frames,), [wanted])
+    golden = exporting.record(ModelInfo("mlcl-edge"), (frames,), [wanted])
     assert golden.sets[0].frames[:, 0, 0].tolist() == [1, 3]

@@ -1,0 +1,150 @@
+"""The accuracy gate: a reduced model is let out only if it finds what the fp32 one finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from irdet.core.errors import IrdetError
+from irdet.core.frame import Preprocessor
+from irdet.data.sirst import Sample
+from irdet.engines.base import Engine
+from irdet.export.int8 import Layer
+from irdet.metrics import Metrics, MetricsResult
+from irdet.runtime.detector import Detector
+
+#: At least this share of the convolutions' work must stay reduced, else it was not worth it.
+LEAST_SHARE = 0.8
+
+#: What is compared, in this order.
+FIGURES = ("iou", "niou", "pd", "fa")
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What a model made of labelled frames.
+
+    Attributes:
+        metrics: The figures.
+        maps: Its probabilities, float32 [H, W] each.
+    """
+
+    metrics: MetricsResult
+    maps: tuple[NDArray[np.float32], ...]
+
+    def difference(self, other: Measured) -> float:
+        """Returns the largest difference of a probability."""
+        return max(float(np.abs(a - b).max()) for a, b in zip(self.maps, other.maps, strict=True))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a reduced model compares with the fp32 one.
+
+    Attributes:
+        before: The fp32 model's figures.
+        after: The reduced model's, at the same threshold on the same frames.
+        max_difference: Largest difference of a probability.
+        max_drop: What IoU may lose.
+        kept: Layers that went back to float, the most sensitive first.
+        share: Share of the convolutions' multiply-accumulates that stay reduced.
+    """
+
+    before: MetricsResult
+    after: MetricsResult
+    max_difference: float
+    max_drop: float
+    kept: tuple[str, ...]
+    share: float
+
+    @property
+    def drop(self) -> float:
+        """IoU lost."""
+        return self.before.iou - self.after.iou
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the report as JSON values."""
+        return {
+            "fp32": {name: getattr(self.before, name) for name in FIGURES},
+            "reduced": {name: getattr(self.after, name) for name in FIGURES},
+            "images": self.before.images,
+            "targets": self.before.targets,
+            "threshold": self.before.threshold,
+            "drop": self.drop,
+            "max_drop": self.max_drop,
+            "max_difference": self.max_difference,
+            "kept_in_float": list(self.kept),
+            "mac_share": self.share,
+        }
+
+
+def measure(engine: Engine, samples: Sequence[Sample], progress: Callable[[], object] | None = None) -> Measured:
+    """Runs a model over labelled frames at its own threshold."""
+    detector = Detector(engine)
+    metrics = Metrics(detector.threshold)
+    maps = []
+    for sample in samples:
+        raw, truth = sample.read()
+        probability = detector.probability(Preprocessor()(raw, source=sample.name))
+        metrics.add(probability, truth, sample.name)
+        maps.append(probability)
+        if progress is not None:
+            progress()
+    return Measured(metrics.result(), tuple(maps))
+
+
+def hold(
+    layers: Sequence[Layer],
+    reduced: Callable[[tuple[str, ...]], Measured],
+    before: Measured,
+    max_drop: float,
+    sensitivity: Callable[[], dict[str, float]],
+    always_kept: tuple[str, ...] = (),
+) -> Verdict:
+    """Sends layers back to float, the most sensitive first, until the IoU is within `max_drop` of fp32's.
+
+    Args:
+        layers: All convolutions.
+        reduced: Measures the model with these layers in float on the gate's frames.
+        before: The fp32 model on the same frames.
+        max_drop: What IoU may lose.
+        sensitivity: Measures how much each layer alone harms; called only when the first try does not hold.
+        always_kept: Layers that are in float from the start.
+
+    Raises:
+        IrdetError: It does not hold while `LEAST_SHARE` of the work stays reduced.
+    """
+    work = {layer.name: layer.macs for layer in layers}
+    kept = always_kept
+    after = reduced(kept)
+    order: list[str] | None = None
+    while before.metrics.iou - after.metrics.iou > max_drop:
+        if order is None:
+            harm = sensitivity()
+            order = sorted((name for name in harm if name not in kept), key=lambda name: -harm[name])
+        if not order or _share(work, (*kept, order[0])) < LEAST_SHARE:
+            raise IrdetError(
+                f"accuracy gate: IoU {after.metrics.iou:.4f} instead of {before.metrics.iou:.4f} in fp32, a drop of "
+                f"more than {max_drop:g}, and no further layer can go back to float with {LEAST_SHARE:.0%} of the work "
+                f"reduced ({len(kept)} are there); calibrate on more frames, or raise --max-drop"
+            )
+        kept = (*kept, order.pop(0))
+        after = reduced(kept)
+    return Verdict(before.metrics, after.metrics, after.difference(before), max_drop, kept, _share(work, kept))
+
+
+def harm(reduced: Measured, before: Measured, samples: Sequence[Sample]) -> float:
+    """Returns how far probabilities moved, summed over pixels, per pixel of a target.
+
+    It moves with every pixel, where IoU on a few frames moves in jumps.
+    """
+    moved = sum(float(np.abs(a - b).sum()) for a, b in zip(reduced.maps, before.maps, strict=True))
+    return moved / max(1, sum(int(sample.read()[1].sum()) for sample in samples))
+
+
+def _share(work: dict[str, int], kept: tuple[str, ...]) -> float:
+    return 1 - sum(work[name] for name in kept) / sum(work.values())
