@@ -24,10 +24,11 @@ from irdet.engines.base import Engine
 from irdet.engines.probe import as_batch
 
 #: How far a probability may be off, by precision. fp32: runtimes sum in another order (1e-5) and use other
-#: convolution algorithms (Winograd, up to 1e-3). fp16: 11 bits of mantissa through some 40 layers move a logit by a
-#: few hundredths, a quarter of which is the most that a probability moves. int8: golden frames of a quantised graph
-#: are recorded from that graph, so what is left is how a runtime rounds ties and what it keeps between the layers.
-TOLERANCE = MappingProxyType({"fp32": 2e-3, "fp16": 2e-2, "int8": 5e-2, "int8+fp16": 5e-2})
+#: convolution algorithms (Winograd, up to 1e-3). fp16 and int8: golden frames of a reduced graph are recorded from
+#: that graph, so what is left is what a runtime rounds between the layers. Of mlcl-edge on 62 real frames, keeping all
+#: of that in float32 or rounding it to half moved a probability by 0.004 at most in FP16, and by 0.18 in INT8, where
+#: it pushes values over to the next of 255 steps.
+TOLERANCE = MappingProxyType({"fp32": 2e-3, "fp16": 2e-2, "int8": 0.25, "int8+fp16": 0.25})
 
 #: A centroid is weighted by probability, so it may be off by this many px per unit of tolerance.
 _CENTROID = 10.0
@@ -118,6 +119,8 @@ def compare(
 ) -> Comparison:
     """Compares probabilities, and the targets that follow from them.
 
+    A pixel whose reference is within the tolerance of the threshold may fall on either side of it.
+
     Args:
         frames: uint8 [N, H, W].
         reference: float32 [N, H, W], what they should be.
@@ -131,7 +134,8 @@ def compare(
         plain = Frame(as_batch(frame[None])[0, 0], index=index)
         expected = extract_targets(wanted, plain, threshold)
         found += len(expected)
-        mismatch = mismatch or _mismatch(expected, extract_targets(given, plain, threshold), _CENTROID * tolerance)
+        settled = np.where(np.abs(wanted - threshold) <= tolerance, wanted, given)
+        mismatch = mismatch or _mismatch(expected, extract_targets(settled, plain, threshold), _CENTROID * tolerance)
     difference = float(np.abs(reference.astype(np.float64) - probability).max(initial=0.0))
     return Comparison(len(frames), found, difference, tolerance, mismatch)
 

@@ -60,6 +60,9 @@ def plan_half(graph: Any, ranges: Mapping[str, Range]) -> HalfPlan:
         tiny += int(np.count_nonzero((values > 0) & (values < HALF_TINY / 2)))
         if values.size and float(values.max()) > HALF_MAX:
             wide.add(name)
+    for node in graph.graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear") and node.input[0] in wide:
+            wide.update(node.output)
     kept = [node.name for node in graph.graph.node if wide & {*node.input, *node.output}]
     peak_tensor = max(ranges, key=lambda name: ranges[name].peak)
     return HalfPlan(tuple(kept), ranges[peak_tensor].peak, peak_tensor, tiny, total)

@@ -147,4 +147,4 @@ def harm(reduced: Measured, before: Measured, samples: Sequence[Sample]) -> floa
 
 
 def _share(work: dict[str, int], kept: tuple[str, ...]) -> float:
-    return 1 - sum(work[name] for name in kept) / sum(work.values())
+    return 1 - sum(work.get(name, 0) for name in kept) / sum(work.values())

@@ -17,6 +17,10 @@ Target = Literal["tensorrt", "cpu"]
 #: What is quantised beside convolutions for a CPU, so that no tensor is turned to float32 and back on its way.
 _CPU_OPERATORS = ("Conv", "Relu", "Add", "Concat", "MaxPool", "Resize", "Transpose", "Reshape", "DepthToSpace")
 
+#: Smallest scale in half: 2^7 steps above half's smallest number, so that rounding moves it by less than 1 %. A channel
+#: whose weights training has let die would have a scale that is 0 in half, and give NaN.
+HALF_SCALE = 2.0**-17
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -57,7 +61,9 @@ def convolutions(graph: Any, height: int, width: int) -> tuple[Layer, ...]:
     )
 
 
-def quantise(graph: Any, ranges: Mapping[str, Range], target: Target, kept: Collection[str] = ()) -> Any:
+def quantise(
+    graph: Any, ranges: Mapping[str, Range], target: Target, kept: Collection[str] = (), *, half: bool = False
+) -> Any:
     """Returns the graph with Q/DQ nodes.
 
     For TensorRT: symmetric int8, activations per tensor, weights per channel, convolutions only, no quantised bias
@@ -70,6 +76,7 @@ def quantise(graph: Any, ranges: Mapping[str, Range], target: Target, kept: Coll
         ranges: The range of each of its tensors.
         target: What will run it.
         kept: Convolutions that stay in float32, by name.
+        half: The scales will be half, so none may be smaller than half can tell apart.
     """
     require("onnxruntime", "cpu", "quantising")
     onnx = require("onnx", "export", "quantising")
@@ -91,6 +98,8 @@ def quantise(graph: Any, ranges: Mapping[str, Range], target: Target, kept: Coll
             "OpTypesToExcludeOutputQuantization": ["Conv"],
             "QDQDisableWeightAdjustForInt32Bias": True,
         }
+        if half:
+            extra["MinimumRealRange"] = 254 * HALF_SCALE
     else:
         operators, activations, extra = list(_CPU_OPERATORS), kinds.QUInt8, {}
     work = quantizer.QDQQuantizer(
@@ -106,4 +115,5 @@ def quantise(graph: Any, ranges: Mapping[str, Range], target: Target, kept: Coll
         {"WeightSymmetric": True, "DedicatedQDQPair": False, **extra},
     )
     work.quantize_model()
+    work.model.topological_sort()
     return work.model.model
