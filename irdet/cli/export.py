@@ -1,28 +1,46 @@
-"""`irdet export`: a checkpoint becomes an ONNX file that was checked against torch."""
+"""`irdet export`: a checkpoint becomes an ONNX file that was checked, and an ONNX file a TensorRT engine."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from irdet.cli.options import ImgszOption, JsonOption
+from irdet.cli.options import ImgszOption, JsonOption, QuietOption
 from irdet.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from irdet.export.gate import Verdict
+    from irdet.export.onnx import Exported
+    from irdet.export.precision import Reduction
 
 #: Size of the graph's input where neither --imgsz nor --dynamic is given (width, height).
 SIZE = (512, 512)
 
+#: ONNX opset where none is asked for: what TensorRT 8.6 reads, and what half scales of Q/DQ need.
+OPSET, HALF_SCALE_OPSET = 17, 19
+
 
 def export(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="A checkpoint (.pt) or a shipped model to export to ONNX, or an .onnx file to build an engine from.",
+            show_default=False,
+        ),
+    ] = None,
     ckpt: Annotated[
-        str,
-        typer.Option("--ckpt", "--model", "-m", metavar="NAME|FILE", help="A checkpoint (.pt), or a shipped model."),
-    ] = "mlcl-edge",
+        str | None,
+        typer.Option("--ckpt", "--model", "-m", metavar="NAME|FILE", help="The same.", show_default="mlcl-edge"),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="FILE|DIR", help="Default: beside the checkpoint, as .onnx.", show_default=False
+            "--output", "-o", metavar="FILE|DIR", help="Default: beside the model, by precision.", show_default=False
         ),
     ] = None,
     imgsz: ImgszOption = None,
@@ -30,81 +48,187 @@ def export(
         bool, typer.Option("--dynamic", help="Leave height, width and batch free.", show_default=False)
     ] = False,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Frames at once, for a fixed size.")] = 1,
-    opset: Annotated[int, typer.Option("--opset", help="ONNX opset; 17 is what TensorRT 8.6 reads.")] = 17,
-    simplify: Annotated[bool, typer.Option("--simplify/--no-simplify", help="Run onnxsim over the graph.")] = True,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Half precision.", show_default=False)] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="8-bit convolutions; with --fp16 the rest is half.", show_default=False)
+    ] = False,
+    int8_target: Annotated[
+        Literal["tensorrt", "cpu"], typer.Option("--int8-target", help="What is to run the INT8 graph.")
+    ] = "tensorrt",
+    calib: Annotated[
+        Path | None,
+        typer.Option(
+            "--calib",
+            metavar="DIR",
+            help="Frames to calibrate INT8 on; masks are used where there are some.",
+            show_default=False,
+        ),
+    ] = None,
+    calib_images: Annotated[int, typer.Option("--calib-images", min=1, help="Frames to calibrate on.")] = 128,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            "--max-drop",
+            min=0.0,
+            help="IoU that may be lost.  [dim]\\[default: 0.01 for INT8, 0.002 for FP16][/dim]",
+            show_default=False,
+        ),
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
             "--data",
             metavar="DIR",
-            help="Check on a data set too; two frames of it go into the golden frames.",
+            help="Labelled frames to check on; of --calib a part is held out where this is not given.",
             show_default=False,
         ),
     ] = None,
+    opset: Annotated[
+        int | None,
+        typer.Option(
+            "--opset",
+            help=f"ONNX opset.  [dim]\\[default: {OPSET}; {HALF_SCALE_OPSET} for --int8 --fp16][/dim]",
+            show_default=False,
+        ),
+    ] = None,
+    simplify: Annotated[bool, typer.Option("--simplify/--no-simplify", help="Run onnxsim over the graph.")] = True,
     as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
-    """Exports a checkpoint to ONNX, compares it with torch, and stores golden frames for irdet verify.
+    """Exports a checkpoint to ONNX, checks it, and stores golden frames for irdet verify.
 
     The size is fixed (512x512, or --imgsz) unless --dynamic is given. Nothing is written when the exported model does
-    not give the probabilities and targets that the network gives in torch.
+    not give the probabilities and targets that the network gives in torch, or when FP16 or INT8 lose more IoU on
+    labelled frames than --max-drop allows.
     """
     from irdet.core.extras import require
 
+    if model is not None and ckpt is not None:
+        raise UsageError(f"{model} and --ckpt {ckpt}: give one model")
+    source = model or ckpt or "mlcl-edge"
     if dynamic and imgsz:
         raise UsageError("--imgsz fixes the size and --dynamic leaves it free: give one of them")
-    if Path(ckpt).suffix == ".onnx":
-        raise UsageError(f"{ckpt} is exported already: --ckpt takes a checkpoint (.pt) or the name of a shipped model")
-    path = _destination(ckpt, output)
+    if Path(source).suffix == ".onnx":
+        raise UsageError(f"{source} is exported already: give a checkpoint (.pt) or the name of a shipped model")
+    if calib is not None and not int8:
+        raise UsageError("--calib is for --int8; frames to check on are given with --data DIR")
+    if max_drop is not None and not (fp16 or int8):
+        raise UsageError("--max-drop is for --fp16 and --int8: an fp32 graph must agree with torch")
+    reduced = _precision_suffix(fp16, int8, int8_target)
+    path = _destination(source, output, reduced)
     require("torch", "export", "exporting")
 
-    from irdet.cli.console import console, print_json, print_table
+    from irdet.cli.console import console, print_json, progress
     from irdet.export.onnx import OnnxOptions, export_onnx
+    from irdet.export.precision import PrecisionOptions, export_reduced
     from irdet.models import load_model
 
-    options = OnnxOptions(None if dynamic else (imgsz or SIZE), batch, opset, simplify)
-    result = export_onnx(load_model(ckpt), path, options, data=data)
+    @contextmanager
+    def stage(what: str, total: int) -> Iterator[Callable[[], object]]:
+        with progress(what, total, quiet) as advance:
+            yield advance
 
-    sizes = {str(file): file.stat().st_size for file in (result.path, result.golden)}
+    options = OnnxOptions(
+        None if dynamic else (imgsz or SIZE),
+        batch,
+        opset or (HALF_SCALE_OPSET if fp16 and int8 else OPSET),
+        simplify,
+    )
+    reduction = None
+    if reduced:
+        precision = PrecisionOptions(fp16, int8_target if int8 else None, calib, calib_images, max_drop)
+        result, reduction = export_reduced(load_model(source), path, options, precision, data=data, stage=stage)
+    else:
+        result = export_onnx(load_model(source), path, options, data=data)
+
     for warning in result.warnings:
         console().print(f"warning: {warning}", markup=False)
+    shape = [None if dynamic else batch, 1, result.info.height, result.info.width]
     if as_json:
-        print_json(
-            {
-                "onnx": str(result.path),
-                "golden": str(result.golden),
-                "bytes": sizes,
-                "input": [None if dynamic else batch, 1, result.info.height, result.info.width],
-                "opset": result.info.opset,
-                "variant": result.info.variant,
-                "weights_sha256": result.info.weights_sha256,
-                "parity": result.parity.to_dict(),
-                "warnings": list(result.warnings),
-            }
-        )
+        print_json(_facts(result, reduction, shape))
         return
-    shape = "any batch and size" if dynamic else f"{batch} x 1 x {result.info.height} x {result.info.width}"
-    parity = result.parity
+    _report(result, reduction, shape)
+
+
+def _facts(result: Exported, reduction: Reduction | None, shape: list[int | None]) -> dict[str, Any]:
+    return {
+        "onnx": str(result.path),
+        "golden": str(result.golden),
+        "bytes": {str(file): file.stat().st_size for file in (result.path, result.golden)},
+        "input": shape,
+        "opset": result.info.opset,
+        "variant": result.info.variant,
+        "precision": result.info.precision,
+        "target": result.info.target,
+        "weights_sha256": result.info.weights_sha256,
+        "parity": result.parity.to_dict(),
+        "reduction": reduction and reduction.to_dict(),
+        "warnings": list(result.warnings),
+    }
+
+
+def _report(result: Exported, reduction: Reduction | None, shape: list[int | None]) -> None:
+    from irdet.cli.console import print_table
+
+    info, parity = result.info, result.parity
+    against = "agrees with torch" if reduction is None else "ONNX Runtime agrees"
+    rows = [
+        *(
+            (name, f"{file} ({file.stat().st_size:,} bytes)")
+            for name, file in (("model", result.path), ("golden frames", result.golden))
+        ),
+        ("input", f"float32, {'any batch and size' if shape[0] is None else ' x '.join(map(str, shape))}"),
+        ("opset", str(info.opset)),
+        (against, f"{parity.frames} frames, largest difference {parity.max_difference:.2g}"),
+        ("same targets", str(parity.targets)),
+    ]
+    if reduction is not None:
+        rows.insert(2, ("precision", info.precision + (f" for {info.target}" if info.target else "")))
+        if half := reduction.half:
+            rows.append(("largest value", f"{half.peak:.4g} in {half.peak_tensor} (half holds 65504)"))
+            rows.append(("in float32", ", ".join(half.kept) or "nothing"))
+        if known := reduction.calibration:
+            rows.append(("calibrated on", f"{known.frames} frames{', ranges from the cache' * known.cached}"))
+    print_table(f"{info.variant} -> ONNX", rows)
+    if reduction is not None and reduction.verdict is not None:
+        _compare(reduction.verdict, info.precision)
+
+
+def _compare(verdict: Verdict, precision: str) -> None:
+    """Prints the accuracy gate's figures side by side."""
+    from irdet.cli.console import out, print_table
+
+    before, after = verdict.before, verdict.after
+    names = {"iou": "IoU", "niou": "nIoU", "pd": "Pd", "fa": "Fa, 1e-6"}
     print_table(
-        f"{result.info.variant} -> ONNX",
+        f"Accuracy gate: {before.images} frames, {before.targets} targets, native size, threshold {before.threshold:g}",
         [
-            *(
-                (("model", "golden frames")[i], f"{name} ({size:,} bytes)")
-                for i, (name, size) in enumerate(sizes.items())
-            ),
-            ("input", f"float32, {shape}"),
-            ("opset", str(result.info.opset)),
-            ("agrees with torch", f"{parity.frames} frames, largest difference {parity.max_difference:.2g}"),
-            ("same targets", str(parity.targets)),
+            (name, f"{one:.4f}", f"{other:.4f}", f"{other - one:+.4f}")
+            for key, name in names.items()
+            for one, other in [(getattr(before, key), getattr(after, key))]
         ],
+        ("", "fp32", precision, "difference"),
+    )
+    kept = f"in float: {', '.join(verdict.kept)}" if verdict.kept else "no layer in float"
+    form = "half" if precision == "fp16" else "INT8"
+    out().print(
+        f"IoU may drop by {verdict.max_drop:g}; {kept}; {verdict.share:.1%} of the convolutions' work is {form}; "
+        f"largest difference of a probability {verdict.max_difference:.3f}",
+        markup=False,
     )
 
 
-def _destination(ckpt: str, output: Path | None) -> Path:
+def _precision_suffix(fp16: bool, int8: bool, target: str) -> str:
+    """Returns what the file's name carries: `-fp16`, `-int8`, `-int8-cpu`, `-int8-fp16`, or nothing for fp32."""
+    return "-int8" * int8 + "-cpu" * (int8 and target == "cpu") + "-fp16" * fp16
+
+
+def _destination(source: str, output: Path | None, reduced: str) -> Path:
     """Returns the file to write: beside a checkpoint, in this folder for a shipped model, or as asked."""
-    source = Path(ckpt)
-    name = f"{source.stem if source.suffix else source.name}.onnx"
+    model = Path(source)
+    name = f"{model.stem if model.suffix else model.name}{reduced}.onnx"
     if output is None:
-        return source.with_name(name) if source.suffix else Path(name)
+        return model.with_name(name) if model.suffix else Path(name)
     if output.is_dir() or not output.suffix:
         return output / name
     if output.suffix != ".onnx":

@@ -143,11 +143,16 @@ def export_onnx(
             notes += (
                 "the network finds no target in the frames of the check; was it trained? --data DIR brings others",
             )
-        golden = golden_path(path)
-        write_golden(golden, record(info, frames, references))
-        with replacing(path) as temporary:
-            temporary.write_bytes(final.read_bytes())
+        golden = publish(final, path, record(info, frames, references))
     return Exported(path, golden, info, parity, notes)
+
+
+def publish(final: Path, path: Path, golden: Golden) -> Path:
+    """Puts a finished graph and its golden frames in their places, or neither of them; returns where the frames are."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(final.read_bytes())
+        write_golden(golden_path(path), golden)
+    return golden_path(path)
 
 
 def trace(network: Deployable, path: Path, options: OnnxOptions, size: tuple[int, ...]) -> None:

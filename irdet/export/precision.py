@@ -14,16 +14,15 @@ from numpy.typing import NDArray
 
 from irdet.core.errors import IrdetError, UsageError
 from irdet.core.extras import require
-from irdet.core.files import replacing
 from irdet.core.info import ModelInfo
 from irdet.data.sirst import Sample
-from irdet.engines.golden import TOLERANCE, Comparison, compare, golden_path, write_golden
+from irdet.engines.golden import TOLERANCE, Comparison, compare
 from irdet.engines.onnx import OnnxEngine
 from irdet.engines.probe import as_batch
 from irdet.export import fp16, gate, int8
 from irdet.export.calibration import Calibration, Parts, calibrate, deal, observe, prepared
 from irdet.export.frames import check_frames
-from irdet.export.onnx import Exported, OnnxOptions, export_onnx, label, record
+from irdet.export.onnx import Exported, OnnxOptions, export_onnx, label, publish, record
 from irdet.models import LoadedModel
 
 #: What IoU may lose unless the user says otherwise.
@@ -169,10 +168,8 @@ def export_reduced(
                 f"ONNX Runtime does not compute what the graph says ({parity.mismatch}); nothing was written"
             )
         notes = draft.warnings + (parts.warnings if parts else ()) + _notes(reduction, parts is not None)
-        write_golden(golden_path(path), golden)
-        with replacing(path) as temporary:
-            temporary.write_bytes(final.read_bytes())
-    return Exported(path, golden_path(path), info, parity, notes), reduction
+        beside = publish(final, path, golden)
+    return Exported(path, beside, info, parity, notes), reduction
 
 
 def fixed(graph: Any, size: tuple[int, int] | None, batch: int) -> Any:
