@@ -1,4 +1,4 @@
-"""Engines: one protocol, one module per runtime, chosen by the suffix of the model's file."""
+"""Engines: one protocol, one module per runtime, chosen by the suffix of the model's file or the method's name."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from irdet.core.errors import ModelError, UsageError, unknown_name
 from irdet.engines.base import DEVICES, BaseEngine, Engine
+from irdet.engines.classical import METHODS, open_method
 from irdet.engines.shipped import DEFAULT_MODEL, shipped_models, shipped_path
 
 __all__ = ["BaseEngine", "Engine", "open_engine", "resolve_model", "shipped_models"]
@@ -39,7 +40,8 @@ def open_engine(
     """Opens a model for inference.
 
     Args:
-        model: A file (the runtime is chosen by its suffix), the name of a shipped model, or None for the default one.
+        model: A file (the runtime is chosen by its suffix), the name of a shipped model or of a classical method
+            (`irdet.engines.classical.METHODS`), or None for the default one.
         device: `"auto"` takes the GPU where it works, else the CPU; `"cpu"` and `"cuda"` take that or fail.
         threads: CPU threads; None for as many as there are cores.
 
@@ -51,11 +53,15 @@ def open_engine(
         ModelError: The file is not a model that can be run; says why.
         MissingDependency: The runtime is not installed; names the extra.
     """
-    path = resolve_model(model)
     if device not in DEVICES:
         raise UsageError(f"device {device!r}: choose one of {', '.join(DEVICES)}")
     if threads is not None and threads < 1:
         raise UsageError(f"{threads} threads: at least 1 is needed")
+    if isinstance(model, str) and model in METHODS and not Path(model).exists():
+        if device not in ("auto", "cpu"):
+            raise UsageError(f"{model} is computed on the CPU alone: leave --device {device} out")
+        return open_method(model)
+    path = resolve_model(model)
     module, name = RUNTIMES[path.suffix.lower()]
     engine = getattr(importlib.import_module(module), name)(path, device=device, threads=threads)
     assert isinstance(engine, BaseEngine)
@@ -75,7 +81,9 @@ def resolve_model(model: str | os.PathLike[str] | None = None) -> Path:
         for suffix in RUNTIMES:
             if shipped := shipped_path(name, suffix):
                 return shipped
-        raise unknown_name("shipped model", name, shipped_models())
+        if name in METHODS:
+            raise UsageError(f"{name} is a method without weights: there is no file of it")
+        raise unknown_name("model", name, (*shipped_models(), *METHODS))
     if not path.exists():
         raise ModelError(f"no such file: {path}")
     suffix = path.suffix.lower()

@@ -268,7 +268,7 @@ def test_output_that_cannot_be_written(irdet_command: Command, model: Path, outp
         (["--range", "9,3"], "--range"),
         (["--ignore", "small.png"], "--ignore small.png: 8x9 px does not fit frames of 90x60 px"),
         (["--min-area", "9", "--max-area", "3"], "max-area"),
-        (["--model", "mlcl-egde"], "no shipped model is called"),
+        (["--model", "mlcl-egde"], "no model is called"),
     ],
 )
 def test_misuse_is_one_line_and_leaves_nothing(

@@ -88,7 +88,7 @@ def one_line(done: Any, code: int, told: str) -> None:
 
 def test_what_cannot_be_verified(irdet_command: Callable[..., Any], model: Path) -> None:
     one_line(irdet_command("verify", model.with_name("gone.onnx")), 1, "no such file")
-    one_line(irdet_command("verify", "nothing-like-it"), 2, "no shipped model is called")
+    one_line(irdet_command("verify", "nothing-like-it"), 2, "no model is called")
     one_line(irdet_command("verify", model, "--device", "tpu"), 2, "auto, cpu, cuda")
     model.with_name("edge.golden.npz").write_bytes(b"x")
     one_line(irdet_command("verify", model), 1, "holds no golden frames")

@@ -43,7 +43,7 @@ def test_unknown_names(weights: Path) -> None:
     (weights / "mlcl-edge.onnx").touch()
     with pytest.raises(UsageError, match="'mlcl-egde'; did you mean mlcl-edge"):
         open_engine("mlcl-egde")
-    with pytest.raises(UsageError, match=r"no shipped model is called .*known: mlcl-edge"):
+    with pytest.raises(UsageError, match=r"no model is called .*known: mlcl-edge"):
         open_engine("yolo")
 
 
