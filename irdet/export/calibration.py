@@ -114,7 +114,7 @@ def deal(calib: Path, count: int, data: Path | None = None) -> Parts:
     labelled = _is_labelled(calib)
     if len(pool) < LEAST:
         raise DataError(
-            f"--calib {calib} holds {len(pool)} image{'s' * (len(pool) != 1)}; at least {LEAST} are needed to know "
+            f"{calib} holds {len(pool)} image{'s' * (len(pool) != 1)}; at least {LEAST} are needed to know "
             "the range of values"
         )
     if data is not None:
@@ -124,9 +124,7 @@ def deal(calib: Path, count: int, data: Path | None = None) -> Parts:
     elif labelled:
         gate, rest = _held_out(pool.samples)
     else:
-        raise DataError(
-            f"--calib {calib} has no masks to measure the accuracy on: give labelled frames with --data DIR"
-        )
+        raise DataError(f"{calib} has no masks to measure accuracy on: give labelled frames with --data DIR")
     if labelled:
         rest = tuple(sample for sample in rest if _has_target(sample))
         sensitivity = _spread(rest, min(SENSITIVITY, len(rest) // 3))

@@ -1,0 +1,127 @@
+"""INT8: each target gets the Q/DQ nodes that its runtime takes, and no others."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, numpy_helper
+
+from irdet.engines.probe import as_batch, probe_frame
+from irdet.export.calibration import Range, observe
+from irdet.export.fp16 import rounded, to_half
+from irdet.export.int8 import HALF_SCALE, convolutions, quantise
+from irdet.models import LoadedModel
+from irdet.models.cost import flop
+
+FRAMES = [as_batch(probe_frame(48, 64, seed)[None]) for seed in range(4)]
+
+
+@pytest.fixture(scope="module")
+def ranges(graph: Any) -> dict[str, Range]:
+    return observe(graph, FRAMES)
+
+
+def run(model: Any, frame: np.ndarray) -> np.ndarray:
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(None, {session.get_inputs()[0].name: frame})[0])
+
+
+def constants(model: Any) -> dict[str, np.ndarray]:
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+def test_convolutions_are_counted(graph: Any, edge: LoadedModel) -> None:
+    layers = convolutions(graph, 64, 96)
+    assert [layer.name for layer in layers] == [n.name for n in graph.graph.node if n.op_type == "Conv"]
+    assert 2 * sum(layer.macs for layer in layers) == flop(edge.module, 64, 96)
+
+
+def test_tensorrt_gets_symmetric_convolutions_and_no_more(graph: Any, ranges: dict[str, Range]) -> None:
+    last = convolutions(graph, 64, 64)[-1].name
+    model = quantise(graph, ranges, "tensorrt", [last])
+    onnx.checker.check_model(model, full_check=True)
+    values, makers = constants(model), {out: node for node in model.graph.node for out in node.output}
+    takers = {name: [n for n in model.graph.node if name in n.input] for name in makers}
+    quantised = 0
+    for node in model.graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            zero = values[node.input[2]]
+            assert zero.dtype == np.int8 and not zero.any()  # an int32 bias or a zero point would be refused
+        if node.op_type == "DequantizeLinear":
+            assert "Conv" in {taker.op_type for taker in takers[node.output[0]]}  # a sum may take the same tensor
+            assert makers[node.input[0]].op_type == "QuantizeLinear"
+        if node.op_type == "Conv":
+            sources = [makers[name].op_type if name in makers else "constant" for name in node.input]
+            if node.name == last:
+                assert sources == ["Relu", "constant", "constant"]
+                continue
+            quantised += 1
+            assert sources == ["DequantizeLinear", "DequantizeLinear", "constant"]
+            weights = makers[node.input[1]]
+            assert values[weights.input[1]].shape == values[makers[weights.input[0]].input[0]].shape[:1]  # per channel
+            assert values[makers[node.input[0]].input[1]].shape == ()
+    assert quantised == 42
+    assert np.abs(run(model, FRAMES[0]) - run(graph, FRAMES[0])).mean() < 0.02
+
+
+def test_a_cpu_gets_all_that_it_can_fuse(graph: Any, ranges: dict[str, Range], tmp_path: Path) -> None:
+    model = quantise(graph, ranges, "cpu")
+    onnx.checker.check_model(model, full_check=True)
+    values = constants(model)
+    activations = [n for n in model.graph.node if n.op_type == "QuantizeLinear"]
+    assert {values[node.input[2]].dtype for node in activations} == {np.dtype(np.uint8)}
+    weights = [v for v in values.values() if v.dtype == np.int8 and v.ndim == 4]
+    # Two products of a byte and a 7-bit weight stay within 16 bits, which AVX2 without VNNI adds them in.
+    assert len(weights) == 43 and max(int(np.abs(w.astype(int)).max()) for w in weights) == 64
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.optimized_model_filepath = str(tmp_path / "fused.onnx")
+    ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    kinds = Counter(node.op_type for node in onnx.load(tmp_path / "fused.onnx").graph.node)
+    assert kinds["QLinearConv"] == 43 and kinds["QLinearAdd"] == 8 and kinds["QLinearConcat"] == 4
+    assert not kinds["Conv"] and not kinds["FusedConv"] and not kinds["Relu"]
+    assert np.abs(run(model, FRAMES[0]) - run(graph, FRAMES[0])).mean() < 0.02
+
+
+@pytest.mark.parametrize("target", ["tensorrt", "cpu"])
+def test_layers_kept_in_float(graph: Any, ranges: dict[str, Range], target: Any) -> None:
+    names = [layer.name for layer in convolutions(graph, 64, 64)][3:6]
+    model = quantise(graph, ranges, target, names)
+    values = constants(model)
+    for node in model.graph.node:
+        if node.op_type == "Conv":
+            assert (node.input[1] in values) == (node.name in names), node.name
+
+
+def test_scales_in_half_never_vanish(graph: Any, ranges: dict[str, Range]) -> None:
+    dying = onnx.ModelProto()
+    dying.CopyFrom(graph)
+    weight = next(t for t in dying.graph.initializer if len(t.dims) == 4)
+    values = numpy_helper.to_array(weight).copy()
+    values[0] *= 1e-8  # a channel that training let die
+    values[1] = 0
+    weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+    half = to_half(quantise(dying, ranges, "tensorrt", half=True))
+    onnx.checker.check_model(half, full_check=True)
+    scales = [
+        numpy_helper.to_array(t)
+        for t in half.graph.initializer
+        if t.data_type == TensorProto.FLOAT16 and t.name.endswith("_scale")
+    ]
+    assert len(scales) > 70 and min(float(s.min()) for s in scales) >= HALF_SCALE
+    result = run(rounded(half), FRAMES[0])
+    assert np.isfinite(result).all()
+    assert np.abs(result - run(graph, FRAMES[0])).mean() < 0.02
+
+
+def test_the_source_stays_as_it_is(graph: Any, ranges: dict[str, Range]) -> None:
+    before = graph.SerializeToString(deterministic=True)
+    quantise(graph, ranges, "cpu")
+    to_half(graph)
+    assert graph.SerializeToString(deterministic=True) == before
