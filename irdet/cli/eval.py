@@ -15,6 +15,7 @@ from irdet.cli.options import (
     QuietOption,
     ResizeOption,
     ThreadsOption,
+    ThresholdOption,
 )
 from irdet.core.errors import MissingDependency
 
@@ -32,10 +33,7 @@ def eval_(
         str | None, typer.Option("--split", help="Part of the data set, for instance test.", show_default=False)
     ] = None,
     resize: ResizeOption = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option("--threshold", help="Probability of a target's pixels; the model's own by default."),
-    ] = None,
+    threshold: ThresholdOption = None,
     distance: Annotated[
         float, typer.Option("--distance", min=0.0, help="A target is found when centroids lie closer than this, px.")
     ] = 3.0,
@@ -73,6 +71,7 @@ def eval_(
     """
     from irdet.cli.console import console, print_json, print_table, progress
     from irdet.cli.rundir import run_folder
+    from irdet.core.threshold import parse_threshold
     from irdet.data.sirst import load_dataset
     from irdet.engines import open_engine
     from irdet.evaluation.evaluate import evaluate
@@ -83,7 +82,7 @@ def eval_(
     with open_engine(model, device=device, threads=threads) as engine:
         for note in () if quiet else engine.notes:
             console().print(note, markup=False)
-        detector = Detector(engine, threshold=threshold)
+        detector = Detector(engine, threshold=None if threshold is None else parse_threshold(threshold))
         folder = run_folder(output, "eval", dataset.name.replace("/", "-"), exist_ok)
         with progress("measuring", len(dataset), quiet) as advance:
             evaluation = evaluate(detector, dataset, resize=resize, empty=empty, distance=distance, progress=advance)

@@ -16,6 +16,7 @@ from irdet.cli.options import (
     RangeOption,
     ResizeOption,
     ThreadsOption,
+    ThresholdOption,
 )
 from irdet.cli.source_options import (
     FpsOption,
@@ -59,10 +60,7 @@ def infer(
         ),
     ] = None,
     exist_ok: ExistOkOption = False,
-    threshold: Annotated[
-        float | None,
-        typer.Option("--threshold", help="Probability of a target's pixels; the model's own by default."),
-    ] = None,
+    threshold: ThresholdOption = None,
     min_area: Annotated[int, typer.Option("--min-area", help="Smaller targets are dropped, px.")] = 1,
     max_area: Annotated[
         int | None, typer.Option("--max-area", help="Larger targets are dropped, px.", show_default=False)
@@ -108,6 +106,7 @@ def infer(
     from irdet.cli.console import console, out, print_json, print_table, progress
     from irdet.cli.rundir import run_folder
     from irdet.core.frame import Preprocessor
+    from irdet.core.threshold import parse_threshold, threshold_record
     from irdet.engines import open_engine
     from irdet.runtime.detector import Detector
     from irdet.runtime.pipeline import run
@@ -133,7 +132,7 @@ def infer(
     with open_source(source, taken) as frames, open_engine(model, device=device, threads=threads) as engine:
         detector = Detector(
             engine,
-            threshold=threshold,
+            threshold=None if threshold is None else parse_threshold(threshold),
             min_area=min_area,
             max_area=max_area,
             connectivity=connectivity,
@@ -162,7 +161,11 @@ def infer(
         console().print(f"skipped: {rest} more", markup=False)
     files = [sink.path for sink in sinks]
     if as_json:
-        about = {"model": engine.info.variant, "runtime": engine.runtime, "threshold": detector.threshold}
+        about = {
+            "model": engine.info.variant,
+            "runtime": engine.runtime,
+            "threshold": threshold_record(detector.threshold),
+        }
         print_json({**about, **summary.to_dict(), "files": files})
         return
     if sample.rows:

@@ -73,6 +73,15 @@ ModelOption = Annotated[
         show_default=False,
     ),
 ]
+ThresholdOption = Annotated[
+    str | None,
+    typer.Option(
+        "--threshold",
+        metavar="P|mean+Fstd|Fmax",
+        help="Response from which on a pixel is a target's, or a rule for each frame; the model's own by default.",
+        show_default=False,
+    ),
+]
 DeviceOption = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where to compute.")]
 ThreadsOption = Annotated[
     int | None, typer.Option("--threads", min=1, help="CPU threads; all cores by default.", show_default=False)

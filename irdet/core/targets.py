@@ -80,7 +80,7 @@ def extract_targets(
     Args:
         probability: float32 [H, W] in [0, 1], as large as the frame.
         frame: The frame it was computed from; background and contrast are measured in its counts.
-        threshold: A pixel belongs to a target when its probability is at least this.
+        threshold: A pixel belongs to a target when its probability is at least this; above 1 there are none.
         min_area: Smaller components are dropped, px.
         max_area: Larger components are dropped, px; None for no limit.
         connectivity: 4 or 8.
@@ -90,7 +90,7 @@ def extract_targets(
         The targets, best score first.
 
     Raises:
-        UsageError: Shapes differ, the threshold is no probability above 0, or connectivity is neither 4 nor 8.
+        UsageError: Shapes differ, the threshold is not above 0, or connectivity is neither 4 nor 8.
     """
     import cv2
 
@@ -100,8 +100,8 @@ def extract_targets(
         raise UsageError(f"map of {list(other.shape)} does not fit the frame of {list(frame.shape)}")
     if connectivity not in (4, 8):
         raise UsageError(f"connectivity {connectivity}: must be 4 or 8")
-    if not 0 < threshold <= 1:
-        raise UsageError(f"threshold {threshold:g}: must be above 0 and at most 1")
+    if not threshold > 0:
+        raise UsageError(f"threshold {threshold:g}: must be above 0")
 
     mask = probability >= threshold
     pixels = np.flatnonzero(mask)

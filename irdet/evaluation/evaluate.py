@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from irdet.core.errors import DataError
 from irdet.core.frame import Preprocessor
 from irdet.core.jsonable import jsonable
+from irdet.core.threshold import AdaptiveThreshold, threshold_of
 from irdet.data.protocol import resize_protocol
 from irdet.data.sirst import Dataset
 from irdet.metrics.accumulator import ImageResult, Metrics, MetricsResult, bootstrap
@@ -109,7 +110,7 @@ def evaluate(
             is the protocol of MLCL-Net's paper. None measures at native size.
         empty: What an image without target and without prediction counts for in nIoU.
         distance: A target is found when a centroid lies closer than this, px (of the resized image).
-        thresholds: Thresholds of the curves; the detector's own is added.
+        thresholds: Thresholds of the curves; the detector's own is added where it is fixed.
         progress: Called after every image.
 
     Raises:
@@ -119,7 +120,8 @@ def evaluate(
     if not len(dataset):
         raise DataError(f"{dataset.name} has no images")
     metrics = Metrics(detector.threshold, empty, distance, detector.connectivity)
-    grid = np.unique(np.array([*thresholds, detector.threshold], np.float32))
+    own = () if isinstance(detector.threshold, AdaptiveThreshold) else (detector.threshold,)
+    grid = np.unique(np.array([*thresholds, *own], np.float32))
     curves = CurvesAccumulator(grid.tolist(), empty, distance, detector.connectivity)
     worst: list[Case] = []
     for sample in dataset:
@@ -130,7 +132,9 @@ def evaluate(
         probability = detector.probability(frame)
         result = metrics.add(probability, truth, sample.name)
         curves.add(probability, truth)
-        case = Case(result, frame.pixels, truth, probability >= np.float32(detector.threshold))
+        case = Case(
+            result, frame.pixels, truth, probability >= np.float32(threshold_of(detector.threshold, probability))
+        )
         worst = sorted([*worst, case], key=lambda case: case.badness, reverse=True)[:WORST]
         if progress is not None:
             progress()

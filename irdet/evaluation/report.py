@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from irdet.core.errors import IrdetError
 from irdet.core.extras import require
 from irdet.core.files import replacing, write_text
+from irdet.core.threshold import AdaptiveThreshold
 from irdet.evaluation.evaluate import Case, Evaluation
 from irdet.metrics.accumulator import ImageResult
 
@@ -91,7 +92,8 @@ def _draw_curves(figure: Figure, evaluation: Evaluation) -> None:
 
     overlap.plot(curves.thresholds, curves.iou, label="IoU")
     overlap.plot(curves.thresholds, curves.niou, label="nIoU")
-    overlap.axvline(metrics.threshold, color="tab:red", label=f"threshold {metrics.threshold:g}")
+    if not isinstance(metrics.threshold, AdaptiveThreshold):
+        overlap.axvline(metrics.threshold, color="tab:red", label=f"threshold {metrics.threshold:g}")
     overlap.set(xlabel="threshold", ylabel="IoU, nIoU", title="overlap over threshold", xlim=(0, 1))
     for axes in (alarms, precision, overlap):
         axes.set_ylim(0, 1.02)
@@ -109,7 +111,8 @@ def _draw_false_alarms(figure: Figure, evaluation: Evaluation) -> None:
         axes.set_yscale("symlog", linthresh=one)
         axes.set(xlabel="threshold", xlim=(0, 1))
         axes.set_ylim(bottom=0)
-        axes.axvline(metrics.threshold, color="tab:red", label=f"threshold {metrics.threshold:g}")
+        if not isinstance(metrics.threshold, AdaptiveThreshold):
+            axes.axvline(metrics.threshold, color="tab:red", label=f"threshold {metrics.threshold:g}")
 
 
 def worst_sheet(cases: Sequence[Case]) -> NDArray[np.uint8]:

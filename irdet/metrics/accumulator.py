@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irdet.core.jsonable import jsonable
+from irdet.core.threshold import Threshold, threshold_of, threshold_record
 from irdet.metrics.pixel import Empty, PixelCounts, check_shapes, empty_value, niou, ratio
 from irdet.metrics.target import DISTANCE, Components, match_components, poisson_bounds
 
@@ -70,7 +71,7 @@ class MetricsResult:
         false_per_frame: Mean per image.
         false_per_frame_lower: It is above this at 95 % (exact Poisson).
         false_per_frame_upper: It is below this at 95 % (exact Poisson).
-        threshold: A pixel is predicted where its probability is at least this.
+        threshold: A pixel is predicted where its probability is at least this, or the rule that gives it per image.
         distance: A target is found when a centroid lies closer than this, px.
         connectivity: 4 or 8.
         empty: What an image with nothing in it and nothing predicted counts for in nIoU.
@@ -91,7 +92,7 @@ class MetricsResult:
     false_per_frame: float
     false_per_frame_lower: float
     false_per_frame_upper: float
-    threshold: float
+    threshold: Threshold
     distance: float
     connectivity: int
     empty: Empty
@@ -108,7 +109,9 @@ class MetricsResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the figures as JSON values (None for NaN), without the images' own."""
-        return {name: jsonable(value) for name, value in vars(self).items() if name != "per_image"}
+        values = {name: value for name, value in vars(self).items() if name != "per_image"}
+        values["threshold"] = threshold_record(self.threshold)
+        return {name: jsonable(value) for name, value in values.items()}
 
 
 class Metrics:
@@ -126,7 +129,7 @@ class Metrics:
     """
 
     def __init__(
-        self, threshold: float = 0.5, empty: Empty = "zero", distance: float = DISTANCE, connectivity: int = 8
+        self, threshold: Threshold = 0.5, empty: Empty = "zero", distance: float = DISTANCE, connectivity: int = 8
     ) -> None:
         empty_value(empty)
         self.threshold = threshold
@@ -151,7 +154,8 @@ class Metrics:
         """
         check_shapes(probability, mask)
         truth = np.asarray(mask, bool)
-        predicted = np.asarray(probability, np.float32) >= np.float32(self.threshold)
+        response = np.asarray(probability, np.float32)
+        predicted = response >= np.float32(threshold_of(self.threshold, response))
         counts = PixelCounts.of(predicted, truth)
         match = match_components(
             Components.of(predicted, self.connectivity), Components.of(truth, self.connectivity), self.distance

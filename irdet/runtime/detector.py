@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from irdet.core.errors import UsageError
 from irdet.core.frame import Frame, Preprocessor, pad_to, pad_to_multiple
 from irdet.core.targets import Target, extract_targets
+from irdet.core.threshold import Threshold, check_threshold, threshold_of
 from irdet.engines.base import Engine
 from irdet.runtime.tiling import tiles
 
@@ -31,7 +32,7 @@ class Detection:
         frame: The frame.
         probability: float32 [H, W] in [0, 1]: that a pixel belongs to a target.
         targets: The targets, best score first.
-        threshold: The probability from which on a pixel belongs to a target.
+        threshold: The probability from which on a pixel of this frame belongs to a target.
         connectivity: 4 or 8: which neighbours belong together.
         times: Seconds spent in `"preprocess"`, `"inference"` and `"targets"`.
     """
@@ -66,7 +67,8 @@ class Detector:
 
     Args:
         engine: The model; stays the caller's to close.
-        threshold: A pixel belongs to a target when its probability is at least this; the model's own where None.
+        threshold: A pixel belongs to a target when its probability is at least this, or the rule that says so for each
+            frame; the model's own where None.
         min_area: Smaller targets are dropped, px.
         max_area: Larger targets are dropped, px; None for no limit.
         connectivity: 4 or 8: which neighbours belong to one target.
@@ -86,7 +88,7 @@ class Detector:
         self,
         engine: Engine,
         *,
-        threshold: float | None = None,
+        threshold: Threshold | None = None,
         min_area: int = 1,
         max_area: int | None = None,
         connectivity: int = 8,
@@ -95,9 +97,7 @@ class Detector:
         resize: tuple[int, int] | None = None,
         overlap: int = 32,
     ) -> None:
-        threshold = engine.info.threshold if threshold is None else threshold
-        if not 0 < threshold <= 1:
-            raise UsageError(f"threshold {threshold:g}: must be above 0 and at most 1")
+        self.threshold = check_threshold(engine.info.threshold if threshold is None else threshold)
         if min_area < 1:
             raise UsageError(f"min-area {min_area}: a target has at least 1 pixel")
         if max_area is not None and max_area < min_area:
@@ -113,7 +113,6 @@ class Detector:
         if overlap < 0:
             raise UsageError(f"overlap {overlap}: must not be negative")
         self.engine = engine
-        self.threshold = float(threshold)
         self.min_area = min_area
         self.max_area = max_area
         self.connectivity = connectivity
@@ -146,10 +145,11 @@ class Detector:
         begun = time.perf_counter()
         probability, inference = self._infer(frame)
         ended = time.perf_counter()
+        threshold = threshold_of(self.threshold, probability)
         targets = extract_targets(
             probability,
             frame,
-            self.threshold,
+            threshold,
             min_area=self.min_area,
             max_area=self.max_area,
             connectivity=self.connectivity,
@@ -160,7 +160,7 @@ class Detector:
             "inference": inference,
             "targets": time.perf_counter() - ended,
         }
-        return Detection(frame, probability, targets, self.threshold, self.connectivity, times)
+        return Detection(frame, probability, targets, threshold, self.connectivity, times)
 
     def probability(self, frame: Frame) -> NDArray[np.float32]:
         """Returns the engine's probabilities, float32 [H, W] in [0, 1], as large as the frame."""

@@ -132,3 +132,14 @@ def test_wrong_arguments_are_one_line(  # type: ignore[no-untyped-def]
     assert says in result.err
     assert len(result.err.strip().splitlines()) == 1
     assert not Path("runs").exists()
+
+
+def test_threshold_rules(irdet_command, arguments: list[object], tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data = arguments[2:]
+    for threshold, recorded in (("0.2", 0.2), ("mean+3std", "mean+3std")):
+        options = ["--model", "tophat", "--threshold", threshold, "--json", "-o", tmp_path / threshold]
+        result = irdet_command("eval", *data, *options)
+        figures = json.loads(result.out)
+        assert result.code == 0 and figures["threshold"] == recorded and figures["pd"] > 0
+    result = irdet_command("eval", *arguments, "--threshold", "much")
+    assert result.code == 2 and "mean+Fstd" in result.err and result.err.count("\n") == 1

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from irdet.core.errors import FrameError, UsageError
 from irdet.core.frame import Preprocessor
+from irdet.core.threshold import AdaptiveThreshold
 from irdet.runtime.detector import Detector
 
 MakeEngine = Callable[..., Any]
@@ -237,3 +238,16 @@ def test_the_frame_and_the_map_are_not_changed(make_engine: MakeEngine) -> None:
 def test_arguments_that_cannot_be_meant(make_engine: MakeEngine, wrong: dict[str, Any], named: str) -> None:
     with pytest.raises(UsageError, match=named):
         Detector(make_engine(), **wrong)
+
+
+def test_threshold_that_follows_the_frame(make_engine: MakeEngine) -> None:
+    """Each frame gets its own number, and the mask is what lies at or above it."""
+    detector = Detector(make_engine(), threshold=AdaptiveThreshold("std", 3))
+    numbers = set()
+    for seed in range(3):
+        detection = detector.detect(scene(seed=seed))
+        map_ = detection.probability
+        assert detection.threshold == pytest.approx(float(map_.mean()) + 3 * float(map_.std()), rel=1e-4)
+        assert detection.targets and np.array_equal(detection.mask, map_ >= detection.threshold)
+        numbers.add(detection.threshold)
+    assert len(numbers) == 3
