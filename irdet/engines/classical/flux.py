@@ -43,7 +43,7 @@ class FluxDensity(Method):
     outer: int = 6
     tensor: int = 2
 
-    THRESHOLD: ClassVar[float] = 0.1
+    THRESHOLD: ClassVar[float] = 0.041
     MAIN: ClassVar[str] = "outer"
 
     def __post_init__(self) -> None:

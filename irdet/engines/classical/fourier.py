@@ -37,7 +37,7 @@ class PhaseSpectrum(Method):
 
     sigma: float = 1.5
 
-    THRESHOLD: ClassVar[float] = 0.5
+    THRESHOLD: ClassVar[float] = 0.28
     MAIN: ClassVar[str] = "sigma"
 
     def __post_init__(self) -> None:
@@ -74,6 +74,8 @@ class SpectralResidual(PhaseSpectrum):
     """
 
     window: int = 3
+
+    THRESHOLD: ClassVar[float] = 0.29
 
     def _whiten(self, spectrum: NDArray[np.complex128], amplitude: NDArray[np.float64]) -> NDArray[np.complex128]:
         phase = super()._whiten(spectrum, amplitude)

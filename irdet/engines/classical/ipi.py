@@ -55,13 +55,14 @@ class IPI(Method):
     def respond(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Returns the positive part of the target image, in units of the full scale."""
         side = min(self.patch, *pixels.shape)
-        rows, columns = (_starts(length, side, self.step) for length in pixels.shape)
+        step = min(self.step, side)
+        rows, columns = (_starts(length, side, step) for length in pixels.shape)
         # The method does not know where zero is: as in the authors' code the darkest pixel is.
         dark = pixels - pixels.min()
         matrix = np.stack([dark[y : y + side, x : x + side].ravel() for y in rows for x in columns], axis=1)
         longest = max(matrix.shape) if self.weight == "paper" else max(pixels.shape)
         _, target = decompose(matrix, 1 / float(np.sqrt(longest)))
-        return np.clip(_reassemble(target, rows, columns, side, self.step, pixels.shape), 0, 1)
+        return np.clip(_reassemble(target, rows, columns, side, step, pixels.shape), 0, 1)
 
 
 def decompose(matrix: NDArray[np.float32], weight: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -37,7 +37,7 @@ class LCM(Method):
 
     scales: tuple[int, ...] = (3, 5, 7, 9)
 
-    THRESHOLD: ClassVar[float] = 0.5
+    THRESHOLD: ClassVar[float] = 0.58
     MAIN: ClassVar[str] = "scales"
 
     def __post_init__(self) -> None:

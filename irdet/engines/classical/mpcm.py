@@ -34,7 +34,7 @@ class MPCM(Method):
 
     scales: tuple[int, ...] = (3, 5, 7, 9)
 
-    THRESHOLD: ClassVar[float] = 0.1
+    THRESHOLD: ClassVar[float] = 0.084
     MAIN: ClassVar[str] = "scales"
 
     def __post_init__(self) -> None:

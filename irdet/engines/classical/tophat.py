@@ -26,7 +26,7 @@ class TopHat(Method):
 
     size: int = 11
 
-    THRESHOLD: ClassVar[float] = 0.1
+    THRESHOLD: ClassVar[float] = 0.23
     MAIN: ClassVar[str] = "size"
 
     def __post_init__(self) -> None:
