@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -167,7 +169,7 @@ def trace(network: Deployable, path: Path, options: OnnxOptions, size: tuple[int
         choice["dynamo"] = False
     if options.size is None:
         choice["dynamic_axes"] = {_INPUT: _AXES, _OUTPUT: _AXES}
-    with warnings.catch_warnings(), torch.inference_mode():
+    with warnings.catch_warnings(), torch.inference_mode(), _space_to_depth(options.opset):
         warnings.simplefilter("ignore")  # that it is the older exporter
         torch.onnx.export(
             network,
@@ -178,6 +180,29 @@ def trace(network: Deployable, path: Path, options: OnnxOptions, size: tuple[int
             opset_version=options.opset,
             **choice,
         )
+
+
+@contextmanager
+def _space_to_depth(opset: int) -> Iterator[None]:
+    """Lets the exporter write a pixel-unshuffle of the frame as the one operator that it is, not as three.
+
+    The three (Reshape, Transpose, Reshape) move every pixel on its own: 1.5 % of the time of mlcl-edge on a CPU.
+    """
+
+    def symbolic(graph: Any, frame: Any, factor: Any) -> Any:
+        size = symbolic_helper._get_tensor_sizes(frame)
+        if size is None or size[1] != 1:  # of several channels, torch orders the results otherwise
+            raise IrdetError("a pixel-unshuffle of more than one channel cannot be exported")
+        return graph.op("SpaceToDepth", frame, blocksize_i=symbolic_helper._parse_arg(factor, "i"))
+
+    from torch.onnx import symbolic_helper
+
+    exporter: Any = torch.onnx  # its stubs do not name these two, its documentation does
+    exporter.register_custom_op_symbolic("aten::pixel_unshuffle", symbolic, opset)
+    try:
+        yield
+    finally:
+        exporter.unregister_custom_op_symbolic("aten::pixel_unshuffle", opset)
 
 
 def reference(model: LoadedModel, frames: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -77,6 +77,7 @@ def test_a_cpu_gets_all_that_it_can_fuse(graph: Any, ranges: dict[str, Range], t
     activations = [n for n in model.graph.node if n.op_type == "QuantizeLinear"]
     assert {values[node.input[2]].dtype for node in activations} == {np.dtype(np.uint8)}
     weights = [v for v in values.values() if v.dtype == np.int8 and v.ndim == 4]
+    assert all(len(w) % 16 == 0 for w in weights)  # the fast kernel's packs
     # Two products of a byte and a 7-bit weight stay within 16 bits, which AVX2 without VNNI adds them in.
     assert len(weights) == 43 and max(int(np.abs(w.astype(int)).max()) for w in weights) == 64
     options = ort.SessionOptions()
@@ -85,8 +86,23 @@ def test_a_cpu_gets_all_that_it_can_fuse(graph: Any, ranges: dict[str, Range], t
     ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     kinds = Counter(node.op_type for node in onnx.load(tmp_path / "fused.onnx").graph.node)
     assert kinds["QLinearConv"] == 43 and kinds["QLinearAdd"] == 8 and kinds["QLinearConcat"] == 4
+    assert kinds["SpaceToDepth"] == 1 and kinds["Slice"] == 2
     assert not kinds["Conv"] and not kinds["FusedConv"] and not kinds["Relu"]
     assert np.abs(run(model, FRAMES[0]) - run(graph, FRAMES[0])).mean() < 0.02
+
+
+def test_what_is_concatenated_shares_a_range(graph: Any, ranges: dict[str, Range]) -> None:
+    (first, *_, last) = (node for node in graph.graph.node if node.op_type == "Concat")
+    even = {**ranges, **dict.fromkeys([*first.input, *last.input], Range(0, 4)), last.input[0]: Range(0, 17)}
+    model = quantise(graph, {**even, first.output[0]: Range(0, 4), last.output[0]: Range(0, 17)}, "cpu")
+    values, makers = constants(model), {out: node for node in model.graph.node for out in node.output}
+    scales = {
+        node.name: [255 * float(values[makers[name].input[1]]) for name in node.input]
+        for node in model.graph.node
+        if node.op_type == "Concat"
+    }
+    assert scales[first.name] == pytest.approx([4, 4, 4])
+    assert scales[last.name] == pytest.approx([17, 4])  # a quarter of it would cost more than two bits
 
 
 @pytest.mark.parametrize("target", ["tensorrt", "cpu"])

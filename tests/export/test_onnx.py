@@ -49,6 +49,7 @@ def test_the_graph_is_clean(simplified: Exported) -> None:
     kinds = set(operators(simplified.path))
     assert not kinds & {"BatchNormalization", "Identity", "If", "Loop", "Shape", "Gather", "Cast"}
     assert operators(simplified.path)[-1] == "Sigmoid"
+    assert "SpaceToDepth" in kinds and not kinds & {"Reshape", "Transpose"}  # a pixel-unshuffle is one operator
     (taken,), (given,) = graph.graph.input, graph.graph.output
     assert (taken.name, given.name) == ("frames", "probability")
     sides = [[d.dim_param or d.dim_value for d in port.type.tensor_type.shape.dim] for port in (taken, given)]
