@@ -26,9 +26,9 @@ from irdet.engines.probe import as_batch
 #: How far a probability may be off, by precision. fp32: runtimes sum in another order (1e-5) and use other
 #: convolution algorithms (Winograd, up to 1e-3). fp16 and int8: golden frames of a reduced graph are recorded from
 #: that graph, so what is left is what a runtime rounds between the layers. Of mlcl-edge on 62 real frames, keeping all
-#: of that in float32 or rounding it to half moved a probability by 0.004 at most in FP16, and by 0.18 in INT8, where
+#: of that in float32 or rounding it to half moved a probability by 0.022 at most in FP16, and by 0.22 in INT8, where
 #: it pushes values over to the next of 255 steps.
-TOLERANCE = MappingProxyType({"fp32": 2e-3, "fp16": 2e-2, "int8": 0.25, "int8+fp16": 0.25})
+TOLERANCE = MappingProxyType({"fp32": 2e-3, "fp16": 5e-2, "int8": 0.3, "int8+fp16": 0.3})
 
 #: A centroid is weighted by probability, so it may be off by this many px per unit of tolerance.
 _CENTROID = 10.0

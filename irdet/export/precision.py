@@ -165,7 +165,8 @@ def export_reduced(
         parity = _replay(final, golden.sets, info)
         if not parity.passed:
             raise IrdetError(
-                f"ONNX Runtime does not compute what the graph says ({parity.mismatch}); nothing was written"
+                f"ONNX Runtime does not compute what the graph says (a probability differs by {parity.max_difference:.2g}, "
+                f"more than {parity.tolerance:g}); {path} was not written"
             )
         notes = draft.warnings + (parts.warnings if parts else ()) + _notes(reduction, parts is not None)
         beside = publish(final, path, golden)
