@@ -20,15 +20,15 @@ RUNTIMES = MappingProxyType(
         ".onnx": ("irdet.engines.onnx", "OnnxEngine"),
         ".pt": ("irdet.engines.torch", "TorchEngine"),
         ".pth": ("irdet.engines.torch", "TorchEngine"),
+        ".trt": ("irdet.engines.tensorrt.engine", "TensorRTEngine"),
+        ".engine": ("irdet.engines.tensorrt.engine", "TensorRTEngine"),
+        ".plan": ("irdet.engines.tensorrt.engine", "TensorRTEngine"),
     }
 )
 
 #: Suffixes that we know and cannot run yet -> what they are.
 UNSUPPORTED = MappingProxyType(
     {
-        ".trt": "TensorRT plans",
-        ".engine": "TensorRT plans",
-        ".plan": "TensorRT plans",
         ".xml": "OpenVINO models",
     }
 )

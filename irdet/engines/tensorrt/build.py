@@ -1,0 +1,318 @@
+"""An ONNX file becomes a TensorRT plan: one path for TensorRT 8.6 to 11 and for TensorRT-RTX.
+
+Strongly typed from TensorRT 10 on: the precision is the ONNX file's, and nothing else can happen. 8.6 is weakly typed,
+so there the flags of the record's precision are set. The engine's own list of layers proves what came of it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from irdet.core.errors import IrdetError, ModelError, UsageError
+from irdet.core.files import replacing, sha256
+from irdet.core.info import ModelInfo
+from irdet.engines.tensorrt.cuda import Cuda, Device
+from irdet.engines.tensorrt.library import Library, find_library, last_line
+from irdet.engines.tensorrt.record import read_record
+from irdet.engines.tensorrt.sidecar import Sidecar
+
+#: Shapes of a graph of free size where none are given: (batch, height, width), smallest, best, largest.
+PROFILE = ((1, 64, 64), (1, 512, 512), (1, 1280, 1280))
+
+#: What the inspector calls a precision -> what we call it.
+_FORMATS = {"half": "fp16", "fp16": "fp16", "int8": "int8", "float": "fp32", "fp32": "fp32"}
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How an engine is built.
+
+    Attributes:
+        precision: Refused unless it is the ONNX file's (on TensorRT 8.6, `"fp16"` of an fp32 file is a flag). None
+            takes what the file says.
+        profile: Smallest, best and largest (batch, height, width) for a graph of free size; `PROFILE` where None.
+        workspace: Memory that tactics may use, MiB; None leaves it to TensorRT.
+        timing_cache: File of measured tactics, read and written, so that the next build is faster.
+        capabilities: Compute capabilities to build for, with TensorRT-RTX; empty for the GPU that is there.
+        hardware_compatible: Build for every GPU from Ampere on.
+        version_compatible: Build for later versions of the same major one, too.
+        library: `"tensorrt"` or `"tensorrt_rtx"`; None takes the one that is installed.
+        command: The command that builds it, for the sidecar.
+    """
+
+    precision: str | None = None
+    profile: tuple[tuple[int, int, int], ...] | None = None
+    workspace: int | None = None
+    timing_cache: Path | None = None
+    capabilities: tuple[tuple[int, int], ...] = ()
+    hardware_compatible: bool = False
+    version_compatible: bool = False
+    library: str | None = None
+    command: str = "irdet export MODEL.onnx"
+
+    def __post_init__(self) -> None:
+        if self.workspace is not None and self.workspace < 1:
+            raise UsageError(f"workspace {self.workspace} MiB: must be at least 1")
+        if self.profile is not None:
+            ordered = all(a <= b <= c for a, b, c in zip(*self.profile, strict=True))
+            if not ordered or min(self.profile[0]) < 1:
+                raise UsageError("the profile's shapes must be positive, and ascend from smallest to largest")
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What was built.
+
+    Attributes:
+        plan: The file.
+        sidecar: The file beside it.
+        info: The model's record.
+        library: What built it, as text.
+        seconds: How long it took.
+        size: Bytes of the plan.
+        layers: Layers by precision, as the inspector lists them; empty where no GPU could load the plan.
+        warnings: What TensorRT warned of.
+    """
+
+    plan: Path
+    sidecar: Path
+    info: ModelInfo
+    library: str
+    seconds: float
+    size: int
+    layers: dict[str, int] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+def build_engine(
+    onnx: Path,
+    out: Path,
+    options: BuildOptions = BuildOptions(),
+    progress: Callable[[str, int, int], object] = lambda phase, step, steps: None,
+) -> BuildReport:
+    """Builds a plan and its sidecar.
+
+    Args:
+        onnx: A file that `irdet export` wrote.
+        out: The plan to write, conventionally `.trt`; the sidecar lies beside it.
+        options: How.
+        progress: Called with phase, step and steps, where this TensorRT tells (10.0 on).
+
+    Returns:
+        What was built.
+
+    Raises:
+        ModelError: The file is not one of irdet's, or TensorRT cannot take it; says which node.
+        UsageError: Options that this TensorRT does not have, or a precision that the file does not hold.
+        IrdetError: The build failed, or gave another precision than was asked for.
+        MissingDependency: TensorRT is not installed.
+    """
+    begun = time.monotonic()
+    info = read_record(onnx)
+    library = find_library(options.library)
+    precision = _precision(info, library, options)
+    log = library.logger()
+    device = _target(library, options)
+    if options.timing_cache is not None and library.rtx:
+        raise UsageError(f"{library} measures no tactics while it builds: leave --timing-cache out")
+    builder = library.create("Builder", log)
+    network = builder.create_network(_network_flags(library))
+    _parse(library, network, onnx, log)
+    config = builder.create_builder_config()
+    _configure(library, config, precision, options, progress)
+    profile = _profile(builder, config, network, info, options)
+    if options.timing_cache is not None:
+        data = options.timing_cache.read_bytes() if options.timing_cache.is_file() else b""
+        config.set_timing_cache(config.create_timing_cache(data), False)
+
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise IrdetError(f"{library} could not build {onnx}: {last_line(log.errors) or 'it does not say why'}")
+    content = bytes(memoryview(plan))
+    if options.timing_cache is not None and (cache := config.get_timing_cache()) is not None:
+        with replacing(options.timing_cache) as temporary:
+            temporary.write_bytes(memoryview(cache.serialize()))
+
+    layers = _layers(library, content, log) if device is not None else {}
+    if layers and precision != "fp32" and not set(precision.split("+")) & set(layers):
+        raise IrdetError(f"{library} built {onnx} without one layer in {precision} ({_counted(layers)})")
+    with replacing(out) as temporary:
+        temporary.write_bytes(content)
+    seconds = time.monotonic() - begun
+    sidecar = Sidecar(
+        info=info.replace(precision=precision),
+        plan_sha256=sha256(out),
+        onnx_sha256=sha256(onnx),
+        onnx=onnx.name,
+        library=library.name,
+        version=library.version,
+        gpu=None if device is None or options.capabilities else device.name,
+        capabilities=options.capabilities or ((device.capability,) if device else ()),
+        profile=profile,
+        hardware_compatible=options.hardware_compatible,
+        version_compatible=options.version_compatible,
+        command=options.command,
+        report={"seconds": round(seconds, 1), "layers": layers, "warnings": log.warnings},
+    ).write(out)
+    return BuildReport(
+        out, sidecar, info, str(library), seconds, len(content), layers, tuple(w.strip() for w in log.warnings)
+    )
+
+
+def _precision(info: ModelInfo, library: Library, options: BuildOptions) -> str:
+    """The precision to build in; refuses one that the file cannot give."""
+    if info.target == "cpu":
+        raise UsageError("this INT8 graph is for CPUs; export one for TensorRT: irdet export --int8 --calib DIR")
+    asked = options.precision or info.precision
+    flag = not library.strongly_typed and info.precision == "fp32" and asked == "fp16"
+    if asked != info.precision and not flag:
+        raise UsageError(
+            f"the ONNX file is {info.precision}, and {library} takes the precision from it: "
+            f"export it as {asked} first (irdet export --ckpt ... {_options(asked)})"
+        )
+    if info.precision == "int8+fp16" and not library.strongly_typed:
+        raise UsageError(f"{library} cannot read half scales: export with --int8 alone and build with it")
+    return asked
+
+
+def _options(precision: str) -> str:
+    names = {"fp16": "--fp16", "int8": "--int8 --calib DIR", "int8+fp16": "--int8 --fp16 --calib DIR"}
+    return names.get(precision, "")
+
+
+def _target(library: Library, options: BuildOptions) -> Device | None:
+    """The GPU that is built on, None for a build without one."""
+    if options.capabilities and not library.rtx:
+        raise UsageError(f"{library} builds for the GPU that is there; only TensorRT-RTX takes compute capabilities")
+    try:
+        return Cuda().device()
+    except IrdetError as error:
+        if options.capabilities:
+            return None
+        hint = "give --compute-capability, as in 8.6,8.9" if library.rtx else "build on the device itself"
+        raise IrdetError(f"no GPU to build for ({error}); {hint}") from error
+
+
+def _network_flags(library: Library) -> int:
+    """Explicit batch for 8.x; strongly typed where the flag exists. Its values moved in 11."""
+    kinds = library.module.NetworkDefinitionCreationFlag
+    wanted = "STRONGLY_TYPED" if library.strongly_typed else "EXPLICIT_BATCH"
+    return 1 << int(getattr(kinds, wanted)) if hasattr(kinds, wanted) else 0
+
+
+def _parse(library: Library, network: Any, onnx: Path, log: Any) -> None:
+    parser = library.module.OnnxParser(network, log)
+    if parser.parse(onnx.read_bytes(), str(onnx)):
+        return
+    said = [parser.get_error(index) for index in range(parser.num_errors)]
+    reason = "; ".join(f"{_node(error)}{error.desc()}" for error in said) or last_line(log.errors)
+    raise ModelError(f"{library} cannot read {onnx}: {reason.strip().replace(chr(10), ' ')}")
+
+
+def _node(error: Any) -> str:
+    name = error.node_name() if hasattr(error, "node_name") else ""  # 10.0 on
+    return f"node {name}: " if name else ""
+
+
+def _configure(
+    library: Library, config: Any, precision: str, options: BuildOptions, progress: Callable[[str, int, int], object]
+) -> None:
+    trt: Any = library.module
+    # TF32 has 10 bits of mantissa: a model that says fp32 shall compute fp32.
+    config.clear_flag(trt.BuilderFlag.TF32)
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # or the inspector names no precision
+    if not library.strongly_typed:
+        for part in precision.split("+"):
+            if part != "fp32":
+                config.set_flag(getattr(trt.BuilderFlag, part.upper()))
+    if options.workspace is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace << 20)
+    if options.hardware_compatible:
+        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+    if options.version_compatible:
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    if options.capabilities:
+        config.num_compute_capabilities = len(options.capabilities)
+        for index, (major, minor) in enumerate(options.capabilities):
+            name = f"SM{major}{minor}"
+            if not hasattr(trt.ComputeCapability, name):
+                known = [key for key in vars(trt.ComputeCapability) if key.startswith("SM")]
+                raise UsageError(f"{library} knows no compute capability {major}.{minor}; known: {', '.join(known)}")
+            config.set_compute_capability(getattr(trt.ComputeCapability, name), index)
+    if hasattr(trt, "IProgressMonitor"):
+        config.progress_monitor = _monitor(trt, progress)
+
+
+def _monitor(trt: Any, progress: Callable[[str, int, int], object]) -> Any:
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self._steps: dict[str, int] = {}
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            self._steps[phase_name] = num_steps
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            progress(phase_name, step + 1, self._steps.get(phase_name, 0))
+            return True  # go on
+
+        def phase_finish(self, phase_name: str) -> None:
+            self._steps.pop(phase_name, None)
+
+    return Monitor()
+
+
+def _profile(
+    builder: Any, config: Any, network: Any, info: ModelInfo, options: BuildOptions
+) -> tuple[tuple[int, ...], ...] | None:
+    """Adds the optimisation profile of a graph of free size; returns its shapes [N, 1, H, W]."""
+    if network.num_inputs != 1:
+        raise ModelError(f"the graph has {network.num_inputs} inputs; irdet's have one")
+    port = network.get_input(0)
+    free = [size < 0 for size in port.shape]
+    if not any(free):
+        if options.profile is not None:
+            raise UsageError("the ONNX file has a fixed size: export it with --dynamic to give a profile")
+        return None
+    shapes = tuple((n, 1, h, w) for n, h, w in options.profile or PROFILE)
+    for shape in shapes:
+        fixed = [want for want, size in zip(port.shape, shape, strict=True) if want >= 0 and want != size]
+        if fixed or shape[2] % info.stride or shape[3] % info.stride:
+            raise UsageError(
+                f"the profile's {shape[3]}x{shape[2]} px does not fit the graph: multiples of {info.stride} are needed"
+            )
+    profile = builder.create_optimization_profile()
+    profile.set_shape(port.name, *shapes)
+    if config.add_optimization_profile(profile) < 0:
+        raise IrdetError(f"TensorRT refuses the profile {shapes}")
+    return shapes
+
+
+def _layers(library: Library, plan: bytes, log: Any) -> dict[str, int]:
+    """Counts an engine's layers by the precision of their first output."""
+    runtime = library.create("Runtime", log)
+    engine = runtime.deserialize_cuda_engine(plan)
+    if engine is None:
+        raise IrdetError(f"{library} cannot load what it built: {last_line(log.errors)}")
+    text = engine.create_engine_inspector().get_engine_information(library.module.LayerInformationFormat.JSON)
+    return count_layers(text)
+
+
+def count_layers(text: str) -> dict[str, int]:
+    """Counts layers by precision in the inspector's JSON; what has no known one counts as `"other"`."""
+    counts: Counter[str] = Counter()
+    for layer in json.loads(text).get("Layers", []):
+        outputs = layer.get("Outputs", []) if isinstance(layer, dict) else []
+        form = str(outputs[0].get("Format/Datatype", "")).lower() if outputs else ""
+        counts[next((ours for theirs, ours in _FORMATS.items() if theirs in form), "other")] += 1
+    return dict(counts)
+
+
+def _counted(layers: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(layers.items()))

@@ -1,0 +1,269 @@
+"""Build and run against doubles of each supported version: only names that exist, and every failure on the way."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from irdet.core.errors import IrdetError, ModelError, UsageError
+from irdet.engines import open_engine
+from irdet.engines.tensorrt.build import BuildOptions, build_engine
+from irdet.engines.tensorrt.sidecar import Sidecar, sidecar_path
+
+Install = Callable[[], object]
+WriteOnnx = Callable[..., Path]
+
+
+def weak(world: Any) -> bool:
+    return world.version.startswith("8.")
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_build_and_run(world: Any, installed: Install, write_onnx: WriteOnnx, tmp_path: Path, dynamic: bool) -> None:
+    world.dynamic = dynamic
+    installed()
+    cache = tmp_path / "timing.cache"
+    size = {} if dynamic else {"height": 32, "width": 48}
+    options = BuildOptions(
+        profile=((1, 16, 16), (1, 32, 48), (2, 64, 64)) if dynamic else None,
+        workspace=256,
+        timing_cache=cache,
+        hardware_compatible=True,
+        version_compatible=True,
+        command="irdet export best.onnx",
+    )
+    report = build_engine(write_onnx(**size), tmp_path / "best.trt", options)
+    assert report.plan.read_bytes() == b"plan" and cache.read_bytes() == b"cache"
+    assert report.layers == {"fp16": 1} and report.library == f"TensorRT {world.version}"
+    sidecar = Sidecar.read(report.plan)
+    assert sidecar.gpu == "Orin" and sidecar.capabilities == ((8, 7),) and sidecar.version == world.version
+    assert sidecar.profile == (((1, 1, 16, 16), (1, 1, 32, 48), (2, 1, 64, 64)) if dynamic else None)
+    assert world.flags != 0 or world.version.startswith("11"), "explicit batch or strongly typed"
+    assert ("set_flag" in world.calls) and world.calls.count("set_flag") == 1 + weak(world), (
+        "FP16 is a flag on 8.6 alone"
+    )
+
+    with open_engine(report.plan) as engine:
+        assert engine.runtime == f"tensorrt {world.version} Orin" and engine.info.precision == "fp16"
+        assert engine.max_batch == (2 if dynamic else 1)
+        for seed in range(2):
+            batch = np.random.default_rng(seed).random((1, 1, 32, 48), np.float32)
+            np.testing.assert_array_equal(engine.run(batch), batch / 2)
+        assert dict(engine.device_times) == {"h2d": 1.5e-3, "compute": 1.5e-3, "d2h": 1.5e-3}  # type: ignore[attr-defined]
+        if dynamic:
+            batch = np.random.default_rng(3).random((2, 1, 64, 64), np.float32)
+            np.testing.assert_array_equal(engine.run(batch), batch / 2)
+            with pytest.raises(UsageError, match="1 to 2 frames of 16x16 to 64x64 px, not 1 of 72x64"):
+                engine.run(np.zeros((1, 1, 64, 72), np.float32))
+        assert len(world.alive) == 4 + 1 + 4, "two buffers on both sides, a stream, four events"
+    assert not world.alive
+    engine.close()
+
+
+BUILD = ("parse", "build_serialized_network", "deserialize_cuda_engine", "Builder", "cudaGetDevice")
+
+
+@pytest.mark.parametrize("call", BUILD)
+def test_build_fails_at_each_step(
+    world: Any, installed: Install, write_onnx: WriteOnnx, tmp_path: Path, call: str
+) -> None:
+    world.fail = (call, 1)
+    installed()
+    said = {
+        "parse": "cannot read .*best.onnx: .*unsupported",
+        "build_serialized_network": "could not build",
+        "deserialize_cuda_engine": "cannot load what it built",
+        "Builder": "does not start here: no NVIDIA driver",
+        "cudaGetDevice": "no GPU to build for .cudaGetDevice failed: cudaErrorMemoryAllocation",
+    }[call]
+    with pytest.raises(IrdetError, match=said) as caught:
+        build_engine(write_onnx(), tmp_path / "best.trt")
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["best.onnx"], "no half file"
+
+
+def test_a_silent_fp32_engine_is_an_error(
+    world: Any, installed: Install, write_onnx: WriteOnnx, tmp_path: Path
+) -> None:
+    world.layer_format = "Float"
+    installed()
+    with pytest.raises(IrdetError, match=r"without one layer in fp16 \(1 fp32\)"):
+        build_engine(write_onnx(), tmp_path / "best.trt")
+    assert not (tmp_path / "best.trt").exists()
+
+
+RUN = (
+    *(("cudaHostAlloc", n) for n in (1, 2)),
+    *(("cudaMalloc", n) for n in (1, 2)),
+    ("cudaStreamCreate", 1),
+    *(("cudaEventCreate", n) for n in (1, 4)),
+    ("set_tensor_address", 2),
+    ("create_execution_context", 1),
+    ("deserialize_cuda_engine", 2),
+    ("Runtime", 2),
+)
+
+
+@pytest.mark.parametrize("fail", RUN, ids=str)
+def test_opening_fails_at_each_step(
+    world: Any,
+    installed: Install,
+    write_onnx: WriteOnnx,
+    tmp_path: Path,
+    fail: tuple[str, int],
+) -> None:
+    installed()
+    plan = build_engine(write_onnx(height=32, width=48), tmp_path / "best.trt").plan
+    world.fail = fail
+    with pytest.raises(IrdetError) as caught:
+        open_engine(plan)
+    assert not world.alive, "everything made before is released"
+    assert fail[0] in str(caught.value) or fail[0] in ("deserialize_cuda_engine", "Runtime")
+
+
+@pytest.mark.parametrize("call", ["cudaMemcpyAsync", "execute_async_v3", "cudaStreamSynchronize", "cudaEventRecord"])
+def test_running_fails_at_each_step(
+    world: Any,
+    installed: Install,
+    write_onnx: WriteOnnx,
+    tmp_path: Path,
+    call: str,
+) -> None:
+    installed()
+    plan = build_engine(write_onnx(height=32, width=48), tmp_path / "best.trt").plan
+    batch = np.ones((1, 1, 32, 48), np.float32)
+    with open_engine(plan) as engine:
+        world.fail = (call, 1)
+        with pytest.raises(IrdetError, match=f"{call} failed"):
+            engine.run(batch)
+        np.testing.assert_array_equal(engine.run(batch), batch / 2)  # it goes on
+    assert not world.alive
+
+
+@pytest.mark.parametrize("call", ["cudaFree", "cudaFreeHost", "cudaStreamDestroy", "cudaEventDestroy"])
+def test_closing_releases_the_rest(
+    world: Any,
+    installed: Install,
+    write_onnx: WriteOnnx,
+    tmp_path: Path,
+    call: str,
+) -> None:
+    installed()
+    engine = open_engine(build_engine(write_onnx(height=32, width=48), tmp_path / "best.trt").plan)
+    world.fail = (call, 1)
+    with pytest.raises(IrdetError, match=f"{call} failed"):
+        engine.close()
+    assert len(world.alive) == 1, "only what could not be freed is left"
+    engine.close()
+
+
+def test_a_fixed_batch_is_filled_up(world: Any, installed: Install, write_onnx: WriteOnnx, tmp_path: Path) -> None:
+    world.batch = 3
+    installed()
+    with open_engine(build_engine(write_onnx(height=32, width=48), tmp_path / "best.trt").plan) as engine:
+        batch = np.random.default_rng(0).random((2, 1, 32, 48), np.float32)
+        np.testing.assert_array_equal(engine.run(batch), batch / 2)
+        with pytest.raises(UsageError, match="at most 3 frames"):
+            engine.run(np.zeros((4, 1, 32, 48), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"version": "10.99.0"}, "was built by version 10.99.0, here is TensorRT"),
+        ({"library": "tensorrt_rtx"}, None),
+        ({"gpu": "Xavier"}, r"was built for Xavier, here is Orin \(compute capability 8.7\)"),
+        ({"gpu": None, "capabilities": ((8, 9),)}, "was built for compute capability 8.9, here is Orin"),
+        ({"plan_sha256": "0" * 64}, "is not the file that its sidecar describes"),
+    ],
+)
+def test_plans_that_do_not_fit(
+    world: Any,
+    installed: Install,
+    write_onnx: WriteOnnx,
+    tmp_path: Path,
+    changes: dict[str, object],
+    said: str | None,
+) -> None:
+    installed()
+    plan = build_engine(
+        write_onnx(height=32, width=48),
+        tmp_path / "best.trt",
+        BuildOptions(command="irdet export best.onnx -o best.trt"),
+    ).plan
+    dataclasses.replace(Sidecar.read(plan), **changes).write(plan)  # type: ignore[arg-type]
+    with pytest.raises(IrdetError, match=said) as caught:
+        open_engine(plan)
+    if said is not None:
+        assert str(caught.value).endswith("build it here: irdet export best.onnx -o best.trt")
+    assert not world.alive
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "comes without best.trt.json"),
+        ("{", "not valid JSON"),
+        ("[]", "not a sidecar"),
+        ('{"format": 1}', "missing or unknown"),
+        ('{"format": 99}', "not a sidecar of this version"),
+    ],
+)
+def test_damaged_sidecars(
+    world: Any,
+    installed: Install,
+    write_onnx: WriteOnnx,
+    tmp_path: Path,
+    text: str | None,
+    said: str,
+) -> None:
+    installed()
+    plan = build_engine(write_onnx(height=32, width=48), tmp_path / "best.trt").plan
+    sidecar_path(plan).unlink() if text is None else sidecar_path(plan).write_text(text)
+    with pytest.raises(ModelError, match=said):
+        open_engine(plan)
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Sidecar) if field.name != "report"])
+def test_sidecars_with_a_wrong_field(
+    world: Any,
+    installed: Install,
+    write_onnx: WriteOnnx,
+    tmp_path: Path,
+    name: str,
+) -> None:
+    installed()
+    plan = build_engine(write_onnx(height=32, width=48), tmp_path / "best.trt").plan
+    values = json.loads(sidecar_path(plan).read_text())
+    sidecar_path(plan).write_text(json.dumps({**values, name: {"a": [1.5]}}))
+    with pytest.raises(ModelError, match=r"best.trt.json: "):
+        open_engine(plan)
+
+
+def test_the_gpu_alone(world: Any, installed: Install, write_onnx: WriteOnnx, tmp_path: Path) -> None:
+    installed()
+    plan = build_engine(write_onnx(height=32, width=48), tmp_path / "best.trt").plan
+    with pytest.raises(UsageError, match="runs on the GPU alone"):
+        open_engine(plan, device="cpu")
+    with pytest.raises(UsageError, match="only TensorRT-RTX takes compute capabilities"):
+        build_engine(write_onnx(), tmp_path / "b.trt", BuildOptions(capabilities=((8, 9),)))
+
+
+def test_precision_comes_from_the_file(world: Any, installed: Install, write_onnx: WriteOnnx, tmp_path: Path) -> None:
+    installed()
+    out = tmp_path / "b.trt"
+    if weak(world):
+        assert build_engine(write_onnx("fp32"), out, BuildOptions(precision="fp16")).layers == {"fp16": 1}
+        with pytest.raises(UsageError, match="half scales"):
+            build_engine(write_onnx("int8+fp16"), out)
+    else:
+        with pytest.raises(UsageError, match=r"the ONNX file is fp32, .* export it as fp16 first .*--fp16"):
+            build_engine(write_onnx("fp32"), out, BuildOptions(precision="fp16"))
+    with pytest.raises(UsageError, match="for CPUs"):
+        build_engine(write_onnx("int8", target="cpu"), out)
