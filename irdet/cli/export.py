@@ -9,19 +9,32 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from irdet.cli.build import (
+    CapabilityOption,
+    HardwareOption,
+    ProfileOption,
+    TimingCacheOption,
+    VersionOption,
+    Wanted,
+    WorkspaceOption,
+    build,
+    build_where_possible,
+)
 from irdet.cli.options import ImgszOption, JsonOption, QuietOption
 from irdet.core.errors import UsageError
 
 if TYPE_CHECKING:
     from irdet.export.gate import Verdict
-    from irdet.export.onnx import Exported
-    from irdet.export.precision import Reduction
+    from irdet.export.onnx import Exported, OnnxOptions
+    from irdet.export.precision import PrecisionOptions, Reduction
 
 #: Size of the graph's input where neither --imgsz nor --dynamic is given (width, height).
 SIZE = (512, 512)
 
 #: ONNX opset where none is asked for: what TensorRT 8.6 reads, and what half scales of Q/DQ need.
 OPSET, HALF_SCALE_OPSET = 17, 19
+
+_PRECISION = "Precision"
 
 
 def export(
@@ -48,41 +61,6 @@ def export(
         bool, typer.Option("--dynamic", help="Leave height, width and batch free.", show_default=False)
     ] = False,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Frames at once, for a fixed size.")] = 1,
-    fp16: Annotated[bool, typer.Option("--fp16", help="Half precision.", show_default=False)] = False,
-    int8: Annotated[
-        bool, typer.Option("--int8", help="8-bit convolutions; with --fp16 the rest is half.", show_default=False)
-    ] = False,
-    int8_target: Annotated[
-        Literal["tensorrt", "cpu"], typer.Option("--int8-target", help="What is to run the INT8 graph.")
-    ] = "tensorrt",
-    calib: Annotated[
-        Path | None,
-        typer.Option(
-            "--calib",
-            metavar="DIR",
-            help="Frames to calibrate INT8 on; masks are used where there are some.",
-            show_default=False,
-        ),
-    ] = None,
-    calib_images: Annotated[int, typer.Option("--calib-images", min=1, help="Frames to calibrate on.")] = 128,
-    max_drop: Annotated[
-        float | None,
-        typer.Option(
-            "--max-drop",
-            min=0.0,
-            help="IoU that may be lost.  [dim]\\[default: 0.01 for INT8, 0.002 for FP16][/dim]",
-            show_default=False,
-        ),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            "--data",
-            metavar="DIR",
-            help="Labelled frames to check on; of --calib a part is held out where this is not given.",
-            show_default=False,
-        ),
-    ] = None,
     opset: Annotated[
         int | None,
         typer.Option(
@@ -92,41 +70,107 @@ def export(
         ),
     ] = None,
     simplify: Annotated[bool, typer.Option("--simplify/--no-simplify", help="Run onnxsim over the graph.")] = True,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            help="Labelled frames to check on; of --calib a part is held out where this is not given.",
+            show_default=False,
+        ),
+    ] = None,
+    fp16: Annotated[
+        bool, typer.Option("--fp16", help="Half precision.", show_default=False, rich_help_panel=_PRECISION)
+    ] = False,
+    int8: Annotated[
+        bool,
+        typer.Option(
+            "--int8",
+            help="8-bit convolutions; with --fp16 the rest is half.",
+            show_default=False,
+            rich_help_panel=_PRECISION,
+        ),
+    ] = False,
+    int8_target: Annotated[
+        Literal["tensorrt", "cpu"],
+        typer.Option("--int8-target", help="What is to run the INT8 graph.", rich_help_panel=_PRECISION),
+    ] = "tensorrt",
+    calib: Annotated[
+        Path | None,
+        typer.Option(
+            "--calib",
+            metavar="DIR",
+            help="Frames to calibrate INT8 on; masks are used where there are some.",
+            show_default=False,
+            rich_help_panel=_PRECISION,
+        ),
+    ] = None,
+    calib_images: Annotated[
+        int, typer.Option("--calib-images", min=1, help="Frames to calibrate on.", rich_help_panel=_PRECISION)
+    ] = 128,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            "--max-drop",
+            min=0.0,
+            help="IoU that may be lost.  [dim]\\[default: 0.01 for INT8, 0.002 for FP16][/dim]",
+            show_default=False,
+            rich_help_panel=_PRECISION,
+        ),
+    ] = None,
+    profile: ProfileOption = None,
+    workspace: WorkspaceOption = None,
+    timing_cache: TimingCacheOption = None,
+    capability: CapabilityOption = None,
+    hardware_compatible: HardwareOption = False,
+    version_compatible: VersionOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Exports a checkpoint to ONNX, checks it, and stores golden frames for irdet verify.
+    """Exports a checkpoint to ONNX, checks it, and stores golden frames for irdet verify; builds TensorRT engines.
 
     The size is fixed (512x512, or --imgsz) unless --dynamic is given. Nothing is written when the exported model does
     not give the probabilities and targets that the network gives in torch, or when FP16 or INT8 lose more IoU on
     labelled frames than --max-drop allows.
+
+    With --fp16 or --int8 an engine is built from the ONNX file where TensorRT is installed; elsewhere copy the file to
+    the device and run irdet export FILE.onnx there, which needs neither torch nor onnx.
     """
+    from irdet.cli.console import console, print_json
     from irdet.core.extras import require
 
     if model is not None and ckpt is not None:
         raise UsageError(f"{model} and --ckpt {ckpt}: give one model")
     source = model or ckpt or "mlcl-edge"
+    wanted = Wanted(profile, workspace, timing_cache, capability, hardware_compatible, version_compatible)
+    if Path(source).suffix == ".onnx":
+        given = {
+            "--imgsz": imgsz,
+            "--dynamic": dynamic,
+            "--opset": opset,
+            "--data": data,
+            "--calib": calib,
+            "--max-drop": max_drop,
+        }
+        if wrong := next((name for name, value in given.items() if value), None):
+            raise UsageError(f"{wrong} is for checkpoints: what {source} computes, in which size, is in the file")
+        precision = {(True, False): "fp16", (False, True): "int8", (True, True): "int8+fp16"}.get((fp16, int8))
+        facts = build(Path(source), output, precision, wanted, quiet or as_json)
+        if as_json:
+            print_json(facts)
+        return
+
     if dynamic and imgsz:
         raise UsageError("--imgsz fixes the size and --dynamic leaves it free: give one of them")
-    if Path(source).suffix == ".onnx":
-        raise UsageError(f"{source} is exported already: give a checkpoint (.pt) or the name of a shipped model")
     if calib is not None and not int8:
         raise UsageError("--calib is for --int8; frames to check on are given with --data DIR")
     if max_drop is not None and not (fp16 or int8):
         raise UsageError("--max-drop is for --fp16 and --int8: an fp32 graph must agree with torch")
-    reduced = _precision_suffix(fp16, int8, int8_target)
-    path = _destination(source, output, reduced)
+    path = _destination(source, output, _precision_suffix(fp16, int8, int8_target))
     require("torch", "export", "exporting")
 
-    from irdet.cli.console import console, print_json, progress
-    from irdet.export.onnx import OnnxOptions, export_onnx
-    from irdet.export.precision import PrecisionOptions, export_reduced
-    from irdet.models import load_model
-
-    @contextmanager
-    def stage(what: str, total: int) -> Iterator[Callable[[], object]]:
-        with progress(what, total, quiet) as advance:
-            yield advance
+    from irdet.export.onnx import OnnxOptions
+    from irdet.export.precision import PrecisionOptions
 
     options = OnnxOptions(
         None if dynamic else (imgsz or SIZE),
@@ -134,20 +178,44 @@ def export(
         opset or (HALF_SCALE_OPSET if fp16 and int8 else OPSET),
         simplify,
     )
-    reduction = None
-    if reduced:
-        precision = PrecisionOptions(fp16, int8_target if int8 else None, calib, calib_images, max_drop)
-        result, reduction = export_reduced(load_model(source), path, options, precision, data=data, stage=stage)
-    else:
-        result = export_onnx(load_model(source), path, options, data=data)
-
+    reduced = (
+        PrecisionOptions(fp16, int8_target if int8 else None, calib, calib_images, max_drop) if fp16 or int8 else None
+    )
+    result, reduction = _export(source, path, options, reduced, data, quiet)
     for warning in result.warnings:
         console().print(f"warning: {warning}", markup=False)
     shape = [None if dynamic else batch, 1, result.info.height, result.info.width]
+    if not as_json:
+        _report(result, reduction, shape)
+    engine = None
+    if result.info.target != "cpu" and (reduced or wanted.any):
+        engine = build_where_possible(result.path, wanted, quiet or as_json)
     if as_json:
-        print_json(_facts(result, reduction, shape))
-        return
-    _report(result, reduction, shape)
+        print_json({**_facts(result, reduction, shape), "engine": engine})
+
+
+def _export(
+    source: str,
+    path: Path,
+    options: OnnxOptions,
+    precision: PrecisionOptions | None,
+    data: Path | None,
+    quiet: bool,
+) -> tuple[Exported, Reduction | None]:
+    from irdet.cli.console import progress
+    from irdet.export.onnx import export_onnx
+    from irdet.export.precision import export_reduced
+    from irdet.models import load_model
+
+    if precision is None:
+        return export_onnx(load_model(source), path, options, data=data), None
+
+    @contextmanager
+    def stage(what: str, total: int) -> Iterator[Callable[[], object]]:
+        with progress(what, total, quiet) as advance:
+            yield advance
+
+    return export_reduced(load_model(source), path, options, precision, data=data, stage=stage)
 
 
 def _facts(result: Exported, reduction: Reduction | None, shape: list[int | None]) -> dict[str, Any]:

@@ -165,8 +165,8 @@ def export_reduced(
         parity = _replay(final, golden.sets, info)
         if not parity.passed:
             raise IrdetError(
-                f"ONNX Runtime does not compute what the graph says (a probability differs by {parity.max_difference:.2g}, "
-                f"more than {parity.tolerance:g}); {path} was not written"
+                f"ONNX Runtime computes something else than the graph says (off by {parity.max_difference:.2g}, "
+                f"{parity.tolerance:g} is allowed); {path} was not written"
             )
         notes = draft.warnings + (parts.warnings if parts else ()) + _notes(reduction, parts is not None)
         beside = publish(final, path, golden)

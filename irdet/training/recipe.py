@@ -79,7 +79,7 @@ _RECIPES = (
     # mlcl-edge's shipped weights were trained in three runs, each from the last one's (`--ckpt`). The first, of 29,150
     # crops and an older head, is recipe edge-v1 of release 0.1; edge-v2 held fold 1 out, edge-v3 took every frame.
     Recipe(name="edge-v2", model="mlcl-edge", epochs=160, learning_rate=1.2e-3, ema=0.999),
-    Recipe(name="edge-v3", model="mlcl-edge", epochs=120, learning_rate=8e-4, ema=0.999, fold=0, validate_every=10),
+    Recipe(name="edge-v3", model="mlcl-edge", epochs=90, learning_rate=8e-4, ema=0.999, fold=0, validate_every=10),
     Recipe(name="small-v1", model="mlcl-small", epochs=110),
     Recipe(name="base-v1", model="mlcl-base", epochs=110),
 )

@@ -65,7 +65,8 @@ def test_default_is_the_shipped_model_at_512(
     ("arguments", "code", "told"),
     [
         (["--ckpt", "gone.pt"], 1, "no such file: gone.pt"),
-        (["--ckpt", "best.onnx"], 2, "exported already"),
+        (["best.onnx"], 1, "cannot read best.onnx"),
+        (["best.onnx", "--dynamic"], 2, "is for checkpoints"),
         (["--ckpt", "best.pt", "--output", "x.trt"], 2, "name it .onnx"),
         (["--ckpt", "best.pt", "--dynamic", "--imgsz", "64"], 2, "one of them"),
         (["--ckpt", "best.pt", "--dynamic", "--batch", "2"], 2, "any batch"),
