@@ -9,6 +9,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,10 @@ from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from irdet.models import LoadedModel
+
+# What irdet keeps between runs is not the user's here.
+_CACHE = tempfile.TemporaryDirectory(prefix="irdet-tests-")
+os.environ["XDG_CACHE_HOME"] = _CACHE.name
 
 settings.register_profile(
     "irdet",

@@ -69,7 +69,7 @@ ModelOption = Annotated[
         "--ckpt",
         "--engine",
         metavar="NAME|FILE",
-        help="A shipped model, or a .onnx or .pt file.  [dim]\\[default: the shipped mlcl-edge][/dim]",
+        help="A shipped model or method, or a file (.onnx, .trt, .xml, .pt).  [dim]\\[default: mlcl-edge][/dim]",
         show_default=False,
     ),
 ]
@@ -82,7 +82,14 @@ ThresholdOption = Annotated[
         show_default=False,
     ),
 ]
-DeviceOption = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where to compute.")]
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="auto|cpu|cuda|tensorrt|openvino",
+        help="Where to compute; auto takes the fastest that works.",
+    ),
+]
 ThreadsOption = Annotated[
     int | None, typer.Option("--threads", min=1, help="CPU threads; all cores by default.", show_default=False)
 ]

@@ -53,6 +53,15 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def cache_folder(kind: str) -> Path:
+    """Returns where things are kept that can be made again: `irdet/KIND` in `$XDG_CACHE_HOME`, by default `~/.cache`.
+
+    Args:
+        kind: What is kept there, for instance `"calibration"`.
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "irdet" / kind
+
+
 def sha256(path: str | os.PathLike[str]) -> str:
     """Returns the SHA-256 of a file as 64 hexadecimal digits."""
     digest = hashlib.sha256()

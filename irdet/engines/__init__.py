@@ -23,13 +23,7 @@ RUNTIMES = MappingProxyType(
         ".trt": ("irdet.engines.tensorrt.engine", "TensorRTEngine"),
         ".engine": ("irdet.engines.tensorrt.engine", "TensorRTEngine"),
         ".plan": ("irdet.engines.tensorrt.engine", "TensorRTEngine"),
-    }
-)
-
-#: Suffixes that we know and cannot run yet -> what they are.
-UNSUPPORTED = MappingProxyType(
-    {
-        ".xml": "OpenVINO models",
+        ".xml": ("irdet.engines.openvino", "OpenVinoEngine"),
     }
 )
 
@@ -42,7 +36,9 @@ def open_engine(
     Args:
         model: A file (the runtime is chosen by its suffix), the name of a shipped model or of a classical method
             (`irdet.engines.classical.METHODS`), or None for the default one.
-        device: `"auto"` takes the GPU where it works, else the CPU; `"cpu"` and `"cuda"` take that or fail.
+        device: `"auto"` takes the GPU where it works, else the CPU; for an ONNX file on the CPU it takes the faster of
+            ONNX Runtime and OpenVINO, where both are installed. All others take that or fail: `"cpu"`, `"cuda"`, and
+            for ONNX files `"tensorrt"` (ONNX Runtime's provider) and `"openvino"`.
         threads: CPU threads; None for as many as there are cores.
 
     Returns:
@@ -62,9 +58,16 @@ def open_engine(
             raise UsageError(f"{model} is computed on the CPU alone: leave --device {device} out")
         return open_method(model)
     path = resolve_model(model)
-    module, name = RUNTIMES[path.suffix.lower()]
+    suffix = path.suffix.lower()
+    if device in ("openvino", "tensorrt") and suffix not in (".onnx", ".xml"):
+        raise UsageError(f"{path}: --device {device} is for ONNX files")
+    module, name = RUNTIMES[".xml" if device == "openvino" else suffix]
     engine = getattr(importlib.import_module(module), name)(path, device=device, threads=threads)
     assert isinstance(engine, BaseEngine)
+    if suffix == ".onnx" and device == "auto" and engine.device == "cpu":
+        from irdet.engines.fastest import fastest
+
+        return fastest(engine, path, threads)
     return engine
 
 
@@ -87,8 +90,6 @@ def resolve_model(model: str | os.PathLike[str] | None = None) -> Path:
     if not path.exists():
         raise ModelError(f"no such file: {path}")
     suffix = path.suffix.lower()
-    if suffix in UNSUPPORTED:
-        raise UsageError(f"{path}: {UNSUPPORTED[suffix]} cannot be run by this version of irdet; use the .onnx file")
     if suffix not in RUNTIMES:
         raise UsageError(f"{path}: no engine runs {suffix or 'files without a suffix'}; known: {', '.join(RUNTIMES)}")
     if not path.is_file():

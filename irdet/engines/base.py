@@ -14,7 +14,7 @@ from irdet.core.errors import ModelError, UsageError
 from irdet.core.info import ModelInfo
 
 #: What `device` may be.
-DEVICES = ("auto", "cpu", "cuda")
+DEVICES = ("auto", "cpu", "cuda", "tensorrt", "openvino")
 
 #: A probability may leave [0, 1] by this much, which rounding explains; beyond it the output is something else.
 SLACK = 1e-3
@@ -65,12 +65,14 @@ class BaseEngine(ABC):
     """What irdet's engines have in common: a run checks what goes in and what comes out, and closing happens once.
 
     Attributes:
+        device: `"cpu"` or a GPU's, `"cuda"` or `"tensorrt"`.
         notes: What had to be assumed or was done otherwise than asked; lines for the user.
     """
 
     info: ModelInfo
     runtime: str
     max_batch: int | None
+    device: str = "cpu"
     notes: tuple[str, ...] = ()
     _closed: bool = False
 

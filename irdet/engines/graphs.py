@@ -1,4 +1,4 @@
-"""What the graph of a model takes and gives, and how a graph that is not irdet's is made to fit.
+"""What a model's graph takes and gives, how one that is not irdet's is made to fit, and what their engines share.
 
 A foreign model comes without irdet's record, so defaults are taken where its input allows, and stated: grey in
 [0, 1] without mean and scale, threshold 0.5. Whether its output is logits or probabilities is found by trying.
@@ -6,8 +6,10 @@ A foreign model comes without irdet's record, so defaults are taken where its in
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 
 from irdet.core.errors import ModelError
 from irdet.core.info import ModelInfo
-from irdet.engines.base import SLACK
+from irdet.engines.base import SLACK, BaseEngine
 from irdet.engines.probe import as_batch, probe_frame
 
 #: Multiple that sizes are padded to for a foreign model of free size: that of a network with five halvings.
@@ -32,9 +34,20 @@ _WANTED = "irdet takes one float input [N, 1 or 3, H, W]"
 class Port(Protocol):
     """An input or output of a graph, as ONNX Runtime describes it."""
 
-    name: str
-    type: str
-    shape: Sequence[int | str | None]
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def type(self) -> str:
+        """Its element type, as in `"tensor(float)"`."""
+        ...
+
+    @property
+    def shape(self) -> Sequence[int | str | None]:
+        """Its sides; what is no number is free."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -193,3 +206,64 @@ def _state(inlet: Inlet, output: str, head: Head, *, free: bool) -> tuple[str, .
 
 def _shape(shape: Sequence[object]) -> str:
     return f"[{', '.join('?' if side is None else str(side) for side in shape)}]"
+
+
+class GraphEngine(BaseEngine):
+    """An engine that runs a graph as it stands in a file: irdet's own, or a foreign one that is made to fit."""
+
+    _path: Path
+    _inlet: Inlet
+    _head: Head
+
+    def _adopt(self, inputs: Sequence[Port], outputs: Sequence[Port], record: str | None) -> None:
+        """Sets what the engine is from what the graph takes and gives; `_feed` must work.
+
+        Args:
+            inputs: The graph's inputs.
+            outputs: Its outputs.
+            record: irdet's record in the file; None where there is none.
+
+        Raises:
+            ModelError: The graph cannot be used; names the file.
+        """
+        try:
+            self._inlet = read_inlet(inputs)
+            self.max_batch = self._inlet.batch
+            if record is None:
+                self.info, self._head, notes = adapt_foreign(self._inlet, outputs, self._feed)
+                self.notes += notes
+            else:
+                self.info, self._head = _own(ModelInfo.from_json(record), self._inlet), Head()
+        except ModelError as error:
+            raise ModelError(f"{self._path}: {error}") from error
+
+    def _compute(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        (raw,) = self._feed(batch, self._head.output)
+        return self._head.probability(raw)
+
+    def _feed(self, batch: NDArray[np.float32], only: int | None = None) -> list[NDArray[Any]]:
+        """Runs the graph on a batch [N, 1, H, W] in the form that its input wants; gives all outputs, or one."""
+        try:
+            outputs = self._execute(self._inlet.prepare(batch), only)
+        except Exception as error:  # the errors of these runtimes share no base but Exception
+            raise ModelError(f"{self._path}: {self.runtime} failed: {brief(error)}") from error
+        count = len(batch)
+        return [output[:count] if isinstance(output, np.ndarray) and output.ndim else output for output in outputs]
+
+    @abstractmethod
+    def _execute(self, prepared: NDArray[np.floating[Any]], only: int | None) -> list[NDArray[Any]]:
+        """Runs the graph on its prepared input; gives all outputs, or that one, in arrays that the caller owns."""
+
+
+def _own(info: ModelInfo, inlet: Inlet) -> ModelInfo:
+    if (info.height, info.width) != (inlet.height, inlet.width) or inlet.channels != 1:
+        raise ModelError(
+            f"its record says input {info.width}x{info.height}, its graph {inlet}; one of them was edited, export again"
+        )
+    return info
+
+
+def brief(error: object, limit: int = 200) -> str:
+    """Returns the first line of an error of a runtime, without its prefix."""
+    text = str(error).strip().partition("\n")[0].removeprefix("[ONNXRuntimeError] : ")
+    return text if len(text) <= limit else f"{text[:limit]} ..."

@@ -1,11 +1,14 @@
-"""ONNX Runtime: irdet's own models, and foreign ones whose input and output allow it."""
+"""ONNX Runtime: irdet's own models, and foreign ones whose input and output allow it, on CPU, CUDA and TensorRT."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,25 +16,32 @@ from numpy.typing import NDArray
 
 from irdet.core.errors import IrdetError, ModelError
 from irdet.core.extras import require
-from irdet.core.info import METADATA_KEY, ModelInfo
-from irdet.engines.base import BaseEngine
-from irdet.engines.graphs import Head, Inlet, adapt_foreign, read_inlet
+from irdet.core.files import cache_folder, sha256
+from irdet.core.info import METADATA_KEY
+from irdet.core.machine import read_machine
+from irdet.engines.graphs import GraphEngine, brief
+from irdet.engines.record import read_record
 
-_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+_CPU = "CPUExecutionProvider"
+
+#: Device -> ONNX Runtime's provider of it.
+PROVIDERS = MappingProxyType({"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"})
 
 
-class OnnxEngine(BaseEngine):
+class OnnxEngine(GraphEngine):
     """Runs an ONNX file with ONNX Runtime.
 
     Args:
         path: The file.
-        device: `"auto"`, `"cpu"` or `"cuda"`. `"auto"` takes CUDA where the installed ONNX Runtime has it and it
-            starts; otherwise the CPU, with a note when a GPU package could not use its GPU.
+        device: `"auto"`, `"cpu"`, `"cuda"` or `"tensorrt"`. `"auto"` takes CUDA where the installed ONNX Runtime has it
+            and it starts; otherwise the CPU, with a note when a GPU package could not use its GPU. `"tensorrt"` is
+            ONNX Runtime's TensorRT provider, which builds its engines at the first run of each size and keeps them in
+            `cache_folder("tensorrt")`; what it does not take runs on CUDA.
         threads: CPU threads within an operator; None for one per core.
 
     Raises:
         ModelError: Not an ONNX model, or one whose input or output does not fit.
-        IrdetError: The device cannot be used.
+        IrdetError: The device cannot be used; says why.
         MissingDependency: ONNX Runtime is not installed.
     """
 
@@ -40,81 +50,86 @@ class OnnxEngine(BaseEngine):
         if not self._path.is_file():
             raise ModelError(f"no such file: {self._path}")
         ort = require("onnxruntime", "cpu", "running ONNX models")
-        self._session, where, self.notes = _open_session(ort, self._path, device, threads)
-        self.runtime = f"onnxruntime {ort.__version__} {where}"
-        try:
-            self._inlet = read_inlet(self._session.get_inputs())
-            self.max_batch = self._inlet.batch
-            record = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-            if record is None:
-                self.info, self._head, notes = adapt_foreign(self._inlet, self._outputs, self._feed)
-                self.notes += notes
-            else:
-                self.info, self._head = _own(ModelInfo.from_json(record), self._inlet)
-        except ModelError as error:
-            raise ModelError(f"{self._path}: {error}") from error
-        self._names = [self._outputs[self._head.output].name]
+        self._session, self.device, self.notes = _open_session(ort, self._path, device, threads)
+        self.runtime = f"onnxruntime {ort.__version__} {self.device}"
+        self._input: str = next((port.name for port in self._session.get_inputs()), "")
+        outputs = self._session.get_outputs()
+        self._outputs = [port.name for port in outputs]
+        record = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        self._adopt(self._session.get_inputs(), outputs, record)
 
-    @property
-    def _outputs(self) -> Any:
-        return self._session.get_outputs()
-
-    def _compute(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        (raw,) = self._feed(batch, self._names)
-        return self._head.probability(raw)
-
-    def _feed(self, batch: NDArray[np.float32], names: list[str] | None = None) -> list[NDArray[Any]]:
-        """Runs the graph on a batch [N, 1, H, W], in the form that its input wants; all outputs unless named."""
-        count = batch.shape[0]
-        try:
-            outputs = self._session.run(names, {self._inlet.name: self._inlet.prepare(batch)})
-        except Exception as error:  # its errors share no base but Exception
-            raise ModelError(f"{self._path}: {self.runtime} failed: {brief(error)}") from error
-        return [output[:count] if isinstance(output, np.ndarray) and output.ndim else output for output in outputs]
+    def _execute(self, prepared: NDArray[np.floating[Any]], only: int | None) -> list[NDArray[Any]]:
+        names = self._outputs if only is None else [self._outputs[only]]
+        outputs: list[NDArray[Any]] = self._session.run(names, {self._input: prepared})
+        return outputs
 
     def _release(self) -> None:
         del self._session
 
 
-def _own(info: ModelInfo, inlet: Inlet) -> tuple[ModelInfo, Head]:
-    if (info.height, info.width) != (inlet.height, inlet.width) or inlet.channels != 1:
-        raise ModelError(
-            f"its record says input {info.width}x{info.height}, its graph {inlet}; one of them was edited, export again"
-        )
-    return info, Head()
-
-
 def _open_session(ort: Any, path: Path, device: str, threads: int | None) -> tuple[Any, str, tuple[str, ...]]:
     """Returns a session, the device it runs on, and notes."""
-    if device == "cpu":
-        return _session(ort, path, threads, cuda=False), "cpu", ()
-    if _CUDA not in ort.get_available_providers():
-        if device == "cuda":
-            raise IrdetError(
-                f"device cuda: the installed onnxruntime {ort.__version__} is built for the CPU alone; "
-                "replace it by onnxruntime-gpu: pip uninstall onnxruntime, then pip install 'irdet[gpu]'"
-            )
-        return _session(ort, path, threads, cuda=False), "cpu", ()
+    wanted = "cuda" if device == "auto" else device
+    if wanted == "cpu" or (device == "auto" and PROVIDERS["cuda"] not in ort.get_available_providers()):
+        return _session(ort, path, threads, {}), "cpu", ()
+    if PROVIDERS[wanted] not in ort.get_available_providers():
+        raise IrdetError(
+            f"device {wanted}: the installed onnxruntime {ort.__version__} is built without it; replace it by "
+            "onnxruntime-gpu: pip uninstall onnxruntime, then pip install 'irdet[gpu]'"
+        )
     said = _preload(ort)
-    session = _session(ort, path, threads, cuda=True)
-    if _CUDA in session.get_providers():
-        return session, "cuda", ()
-    reason = f"onnxruntime-gpu {ort.__version__} could not start CUDA ({said or 'no usable GPU, driver or library'})"
-    if device == "cuda":
-        raise IrdetError(f"device cuda: {reason}")
+    # TF32 has 10 bits of mantissa: a model that says fp32 shall compute fp32.
+    providers: dict[str, Mapping[str, str]] = {PROVIDERS["cuda"]: {"use_tf32": "0"}}
+    if wanted == "tensorrt":
+        providers = {PROVIDERS["tensorrt"]: tensorrt_options(ort, path), **providers}
+    session = _session(ort, path, threads, providers)
+    if PROVIDERS[wanted] in session.get_providers():
+        return session, wanted, ()
+    missing = said or ("no usable GPU, or no libnvinfer" if wanted == "tensorrt" else "no usable GPU or library")
+    told = missing if read_machine().driver else f"{missing}; no NVIDIA driver is loaded"
+    reason = f"onnxruntime-gpu {ort.__version__} could not start {wanted} ({told})"
+    if device != "auto":
+        raise IrdetError(f"device {wanted}: {reason}; irdet doctor tells what is missing")
     return session, "cpu", (f"{reason}; running on the CPU",)
 
 
-def _session(ort: Any, path: Path, threads: int | None, *, cuda: bool) -> Any:
+def tensorrt_options(ort: Any, path: Path) -> dict[str, str]:
+    """Returns the options of ONNX Runtime's TensorRT provider for a model.
+
+    Its engines are kept in a folder of their own for each model, ONNX Runtime and GPU driver, as an engine of another
+    one must not be loaded; the GPU's architecture stands in the files' names.
+
+    Args:
+        ort: ONNX Runtime.
+        path: The model.
+    """
+    try:
+        precision = read_record(path).precision
+    except ModelError:  # a foreign model
+        precision = "fp32"
+    key = hashlib.sha256(f"{sha256(path)} {ort.__version__} {read_machine().driver}".encode()).hexdigest()[:16]
+    folder = cache_folder("tensorrt") / f"{path.stem}-{key}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return {
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": str(folder),
+        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_path": str(folder),
+        # The provider builds weakly typed: without these a graph in half precision would be computed in float32.
+        "trt_fp16_enable": str(int("fp16" in precision)),
+        "trt_int8_enable": str(int("int8" in precision)),
+    }
+
+
+def _session(ort: Any, path: Path, threads: int | None, providers: Mapping[str, Mapping[str, str]]) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 3
-    # TF32 has 10 bits of mantissa: a model that says fp32 shall compute fp32.
-    providers: list[Any] = [(_CUDA, {"use_tf32": "0"})] if cuda else []
+    named = [(name, dict(values)) for name, values in providers.items()]
     try:
-        return ort.InferenceSession(str(path), options, providers=[*providers, _CPU])
+        return ort.InferenceSession(str(path), options, providers=[*named, _CPU])
     except Exception as error:  # its errors share no base but Exception
         raise ModelError(f"{path} cannot be loaded as an ONNX model: {brief(error)}") from error
 
@@ -127,9 +142,3 @@ def _preload(ort: Any) -> str:
     with contextlib.redirect_stdout(said):
         ort.preload_dlls()
     return brief(said.getvalue()) if "Failed" in said.getvalue() else ""
-
-
-def brief(error: object, limit: int = 200) -> str:
-    """Returns the first line of an error of the runtime, without its prefix."""
-    text = str(error).strip().partition("\n")[0].removeprefix("[ONNXRuntimeError] : ")
-    return text if len(text) <= limit else f"{text[:limit]} ..."

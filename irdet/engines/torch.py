@@ -48,7 +48,7 @@ class TorchEngine(BaseEngine):
             torch.set_num_threads(threads)
         network: Any = copy.deepcopy(model.module).eval()
         self._network = network.to(where, memory_format=torch.channels_last)
-        self._device = where
+        self.device = where
         self.info = model.info
         self.runtime = f"torch {torch.__version__.partition('+')[0]} {where}"
 
@@ -56,7 +56,7 @@ class TorchEngine(BaseEngine):
         torch = self._torch
         try:
             with torch.inference_mode():
-                frames = torch.tensor(batch, device=self._device).contiguous(memory_format=torch.channels_last)
+                frames = torch.tensor(batch, device=self.device).contiguous(memory_format=torch.channels_last)
                 probability = torch.sigmoid(self._network(frames)).contiguous()
         except RuntimeError as error:
             raise ModelError(f"{self.runtime} failed: {str(error).partition(chr(10))[0]}") from error

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from irdet.core.errors import DataError, FrameError, IrdetError
 from irdet.core.extras import require
-from irdet.core.files import write_text
+from irdet.core.files import cache_folder, write_text
 from irdet.core.frame import Preprocessor, pad_to_multiple
 from irdet.core.images import read_image
 from irdet.data.scenes import known_folds
@@ -162,14 +161,14 @@ def calibrate(
     Args:
         graph: An ONNX model (`onnx.ModelProto`) whose input takes any size.
         frames: float32 [1, 1, H, W] each.
-        cache: Folder of the cache; `cache_folder()` where None.
+        cache: Folder of the cache; `cache_folder("calibration")` where None.
         progress: Called after every frame.
 
     Raises:
         IrdetError: A tensor was not finite.
     """
     digest = _key(graph, frames)
-    file = (cache_folder() if cache is None else cache) / f"{digest}.json"
+    file = (cache_folder("calibration") if cache is None else cache) / f"{digest}.json"
     if (ranges := _cached(file)) is not None:
         return Calibration(ranges, digest, len(frames), cached=True)
     ranges = observe(graph, frames, progress)
@@ -227,11 +226,6 @@ def float_tensors(graph: Any) -> list[str]:
     computed = [out for node in graph.graph.node if node.op_type != "Constant" for out in node.output]
     names = [info.name for info in graph.graph.input] + computed
     return [name for name in names if kinds.get(name) == onnx.TensorProto.FLOAT]
-
-
-def cache_folder() -> Path:
-    """Returns where ranges are kept: `irdet/calibration` in `$XDG_CACHE_HOME`, by default `~/.cache`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "irdet" / "calibration"
 
 
 def _read(calib: Path) -> Dataset:

@@ -1,4 +1,4 @@
-"""Small ONNX models that are not irdet's, built node by node."""
+"""Small ONNX models that are not irdet's, built node by node, and the shell of one that is."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+
+from irdet.core.info import METADATA_KEY, ModelInfo
 
 
 @pytest.fixture
@@ -85,3 +87,30 @@ def foreign(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return build
+
+
+def varint(value: int) -> bytes:
+    out = b""
+    while value > 0x7F:
+        out += bytes([value & 0x7F | 0x80])
+        value >>= 7
+    return out + bytes([value])
+
+
+def fields(*parts: tuple[int, bytes]) -> bytes:
+    """Length-delimited protobuf fields."""
+    return b"".join(varint(number << 3 | 2) + varint(len(data)) + data for number, data in parts)
+
+
+@pytest.fixture
+def write_onnx(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a file that is an ONNX model as far as its outermost fields go: irdet's record and some graph."""
+
+    def write(precision: str = "fp16", **changes: Any) -> Path:
+        info = ModelInfo("mlcl-edge", stride=8, precision=precision, opset=17).replace(**changes)
+        entry = fields((1, METADATA_KEY.encode()), (2, info.to_json().encode()))
+        path = tmp_path / "best.onnx"
+        path.write_bytes(b"\x08\x08" + fields((7, b"graph" * 40), (14, fields((1, b"other"), (2, b"x"))), (14, entry)))
+        return path
+
+    return write

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,13 @@ from irdet.export.graph import deployable
 from irdet.export.onnx import OnnxOptions, trace
 from irdet.models import MODELS, LoadedModel, save_checkpoint
 
-RUNTIMES = ("torch", "onnx")
+#: Runtime -> the suffix of its file, and the device that chooses it.
+RUNTIMES = {
+    "torch": (".pt", "cpu"),
+    "onnx": (".onnx", "cpu"),
+    "openvino": (".onnx", "openvino"),
+    "xml": (".xml", "cpu"),
+}
 
 
 @pytest.fixture(scope="session")
@@ -30,11 +37,16 @@ def files(sharp_model: Callable[..., LoadedModel], tmp_path_factory: pytest.Temp
         import onnx
 
         model = sharp_model(name)
-        path = folder / f"{name}-{size}-{batch}{'.pt' if runtime == 'torch' else '.onnx'}"
+        path = folder / f"{name}-{size and 'x'.join(map(str, size))}-{batch}{RUNTIMES[runtime][0]}"
         if path.exists():
             return path
         if runtime == "torch":
             save_checkpoint(path, model.module, model.info)
+            return path
+        if runtime == "xml":
+            import openvino
+
+            openvino.save_model(openvino.convert_model(write(name, "onnx", size, batch)), path, compress_to_fp16=False)
             return path
         width, height = size or (64, 64)
         trace(deployable(model), path, OnnxOptions(size, batch), (height, width))
@@ -49,8 +61,12 @@ def files(sharp_model: Callable[..., LoadedModel], tmp_path_factory: pytest.Temp
 
 @pytest.fixture(params=[(name, runtime) for name in MODELS for runtime in RUNTIMES], ids="-".join, scope="module")
 def engine(request: pytest.FixtureRequest, files: Callable[..., Path]) -> Iterator[BaseEngine]:
-    with open_engine(files(*request.param), device="cpu", threads=1) as opened:
-        yield opened
+    with opened(files, *request.param) as engine:
+        yield engine
+
+
+def opened(files: Callable[..., Path], name: str, runtime: str, **form: Any) -> BaseEngine:
+    return open_engine(files(name, runtime, **form), device=RUNTIMES[runtime][1], threads=1)
 
 
 def frames(count: int = 1, height: int = 56, width: int = 72) -> NDArray[np.float32]:
@@ -61,7 +77,7 @@ def test_fulfils_the_protocol(engine: BaseEngine) -> None:
     assert isinstance(engine, Engine)
     assert engine.notes == ()
     assert engine.max_batch is None
-    assert engine.runtime.split()[0] in ("torch", "onnxruntime") and engine.runtime.endswith(" cpu")
+    assert engine.runtime.split()[0] in ("torch", "onnxruntime", "openvino") and engine.runtime.endswith(" cpu")
 
 
 def test_carries_the_record(engine: BaseEngine, sharp_model: Callable[..., LoadedModel]) -> None:
@@ -130,7 +146,7 @@ def test_what_does_not_fit_is_refused(engine: BaseEngine, batch: NDArray[np.floa
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_closes_once_and_for_all(files: Callable[..., Path], runtime: str) -> None:
-    with open_engine(files("mlcl-edge", runtime), device="cpu") as engine:
+    with opened(files, "mlcl-edge", runtime) as engine:
         engine.run(frames())
     engine.close()
     engine.close()
@@ -142,16 +158,18 @@ def test_closes_once_and_for_all(files: Callable[..., Path], runtime: str) -> No
 def test_engines_agree(name: str, files: Callable[..., Path]) -> None:
     answers = []
     for runtime in RUNTIMES:
-        with open_engine(files(name, runtime), device="cpu", threads=1) as engine:
+        with opened(files, name, runtime) as engine:
             answers.append(engine.run(frames(2, 120, 88)))
-    assert np.abs(answers[0] - answers[1]).max() <= 1e-4
+    for answer in answers[1:]:
+        assert np.abs(answers[0] - answer).max() <= 1e-4
     assert (answers[0] >= 0.5).any() and (answers[0] < 0.1).any()
 
 
+@pytest.mark.parametrize("runtime", [name for name in RUNTIMES if name != "torch"])
 @pytest.mark.parametrize("batch", [1, 3])
-def test_fixed_size(batch: int, files: Callable[..., Path]) -> None:
-    path = files("mlcl-edge", "onnx", size=(72, 56), batch=batch)
-    with open_engine(path, device="cpu") as engine, open_engine(files("mlcl-edge", "torch"), device="cpu") as free:
+def test_fixed_size(batch: int, runtime: str, files: Callable[..., Path]) -> None:
+    form = {"size": (72, 56), "batch": batch}
+    with opened(files, "mlcl-edge", runtime, **form) as engine, opened(files, "mlcl-edge", "torch") as free:
         assert (engine.info.height, engine.info.width, engine.max_batch) == (56, 72, batch)
         for count in range(1, batch + 1):  # a batch that is not full is filled up unseen
             np.testing.assert_allclose(engine.run(frames(count)), free.run(frames(count)), atol=1e-4)

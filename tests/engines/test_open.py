@@ -15,8 +15,10 @@ import onnxruntime
 import pytest
 
 from irdet.core.errors import IrdetError, ModelError, UsageError
+from irdet.core.info import ModelInfo
 from irdet.engines import open_engine, resolve_model, shipped, shipped_models
 from irdet.engines.base import check_probability
+from irdet.engines.onnx import PROVIDERS
 
 
 @pytest.fixture
@@ -64,15 +66,19 @@ def test_missing_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: st
         open_engine(name)
 
 
-@pytest.mark.parametrize(
-    ("name", "told"),
-    [("x.xml", "OpenVINO"), ("x.h5", "no engine runs")],
-)
-def test_suffixes_that_nothing_runs(tmp_path: Path, name: str, told: str) -> None:
-    path = tmp_path / name
+def test_suffixes_that_nothing_runs(tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
     path.write_bytes(b"x")
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(UsageError, match="no engine runs"):
         open_engine(path)
+
+
+@pytest.mark.parametrize("device", ["tensorrt", "openvino"])
+def test_devices_of_onnx_files_alone(tmp_path: Path, device: str) -> None:
+    path = tmp_path / "x.trt"
+    path.write_bytes(b"x")
+    with pytest.raises(UsageError, match=f"--device {device} is for ONNX files"):
+        open_engine(path, device=device)
 
 
 def test_a_folder_is_no_model(tmp_path: Path) -> None:
@@ -134,11 +140,38 @@ def test_cuda_that_does_not_start_is_no_silent_fallback(
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("Failed to load libcudnn.so.9: no"), raising=False)
-    with pytest.raises(IrdetError, match=r"could not start CUDA \(Failed to load libcudnn"):
+    with pytest.raises(IrdetError, match=r"could not start cuda \(Failed to load libcudnn"):
         open_engine(path, device="cuda")
     with open_engine(path) as engine:
         assert engine.runtime.endswith(" cpu")
         assert "running on the CPU" in engine.notes[0]
+
+
+def test_the_tensorrt_provider(foreign: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its precisions are the record's, its cache is a folder for this model alone, and CUDA takes what it leaves."""
+    info = ModelInfo("mlcl-edge", height=64, width=64, precision="int8+fp16", opset=19)
+    path = foreign((1, 1, 64, 64), "probability", metadata=info.to_json())
+    plain = foreign((1, 1, 64, 64), "logits")
+    real, seen = onnxruntime.InferenceSession, []
+
+    def session(file: str, options: Any, providers: list[Any]) -> Any:
+        seen.append(providers)
+        return real(file, options, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [*PROVIDERS.values()])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None, raising=False)
+    for file in (path, plain):
+        with pytest.raises(IrdetError, match=r"could not start tensorrt .*libnvinfer.*irdet doctor"):
+            open_engine(file, device="tensorrt")
+    assert [entry[0] for entry in seen[0][:2]] == ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
+    first, second = (providers[0][1] for providers in seen)
+    assert (first["trt_fp16_enable"], first["trt_int8_enable"]) == ("1", "1")
+    assert (second["trt_fp16_enable"], second["trt_int8_enable"]) == ("0", "0")
+    folders = {Path(options["trt_engine_cache_path"]) for options in (first, second)}
+    assert len(folders) == 2 and all(folder.is_dir() for folder in folders)
+    assert {folder.parent for folder in folders} == {tmp_path / "cache" / "irdet" / "tensorrt"}
 
 
 def test_torch_without_cuda(tmp_path: Path, sharp_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,10 +13,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from irdet.core.errors import DataError, IrdetError, UsageError
+from irdet.core.files import cache_folder
 from irdet.core.frame import Preprocessor, pad_to_multiple
 from irdet.data.scenes import known_folds
 from irdet.engines.probe import probe_frame
-from irdet.export.calibration import LEAST, Range, cache_folder, calibrate, deal, observe, prepared
+from irdet.export.calibration import LEAST, Range, calibrate, deal, observe, prepared
 
 
 def affine(scale: float = 2.0, shift: float = -1.0) -> Any:
@@ -118,7 +119,7 @@ def test_a_cache_that_cannot_be_written_costs_nothing(frames: list[np.ndarray], 
 
 def test_the_cache_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / "irdet" / "calibration"
+    assert cache_folder("calibration") == tmp_path / "irdet" / "calibration"
 
 
 def test_no_image_serves_two_purposes(tmp_path: Path) -> None:

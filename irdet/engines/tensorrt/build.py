@@ -17,9 +17,9 @@ from typing import Any
 from irdet.core.errors import IrdetError, ModelError, UsageError
 from irdet.core.files import replacing, sha256
 from irdet.core.info import ModelInfo
+from irdet.engines.record import read_record
 from irdet.engines.tensorrt.cuda import Cuda, Device
 from irdet.engines.tensorrt.library import Library, find_library, last_line
-from irdet.engines.tensorrt.record import read_record
 from irdet.engines.tensorrt.sidecar import Sidecar
 
 #: Shapes of a graph of free size where none are given: (batch, height, width), smallest, best, largest.

@@ -35,6 +35,7 @@ class TensorRTEngine(BaseEngine):
 
     def __init__(self, path: str | os.PathLike[str], device: str = "auto", threads: int | None = None) -> None:
         self._path = Path(path)
+        self.device = "cuda"
         if device not in ("auto", "cuda"):
             raise UsageError(f"{self._path}: a TensorRT engine runs on the GPU alone, so leave --device {device} out")
         sidecar = Sidecar.read(self._path)

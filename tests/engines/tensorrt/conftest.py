@@ -18,8 +18,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from irdet.core.info import METADATA_KEY, ModelInfo
-
 API = Path(__file__).parent / "api"
 VERSIONS = tuple(sorted(path.stem for path in API.glob("*.json")))
 
@@ -255,30 +253,3 @@ def installed(world: World, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Wor
         return world
 
     return install
-
-
-def varint(value: int) -> bytes:
-    out = b""
-    while value > 0x7F:
-        out += bytes([value & 0x7F | 0x80])
-        value >>= 7
-    return out + bytes([value])
-
-
-def fields(*parts: tuple[int, bytes]) -> bytes:
-    """Length-delimited protobuf fields."""
-    return b"".join(varint(number << 3 | 2) + varint(len(data)) + data for number, data in parts)
-
-
-@pytest.fixture
-def write_onnx(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a file that is an ONNX model as far as its outermost fields go: irdet's record and some graph."""
-
-    def write(precision: str = "fp16", **changes: Any) -> Path:
-        info = ModelInfo("mlcl-edge", stride=8, precision=precision, opset=17).replace(**changes)
-        entry = fields((1, METADATA_KEY.encode()), (2, info.to_json().encode()))
-        path = tmp_path / "best.onnx"
-        path.write_bytes(b"\x08\x08" + fields((7, b"graph" * 40), (14, fields((1, b"other"), (2, b"x"))), (14, entry)))
-        return path
-
-    return write

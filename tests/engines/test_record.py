@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from irdet.core.errors import ModelError
 from irdet.engines import resolve_model
-from irdet.engines.tensorrt.record import read_record
+from irdet.engines.record import read_record
 
 
 def test_reads_what_onnx_reads() -> None:
