@@ -41,5 +41,5 @@ clean:
 .venv/.test: pyproject.toml | .venv/pyvenv.cfg
 	@echo "installing irdet with torch and the test tools into .venv, which takes some minutes"
 	$(PIP) "torch==2.13.0"
-	$(PIP) -e ".[cpu,train,export,dev]"
+	$(PIP) -e ".[cpu,train,export,track,dev]"
 	touch $@

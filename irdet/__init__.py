@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from irdet.models import create_model, load_model
     from irdet.runtime.detector import Detection, Detector
     from irdet.runtime.sources import open_source
+    from irdet.tracking import Track, Tracker, TrackerOptions
 
 __all__ = [
     "Detection",
@@ -33,6 +34,9 @@ __all__ = [
     "ModelInfo",
     "Preprocessor",
     "Target",
+    "Track",
+    "Tracker",
+    "TrackerOptions",
     "create_model",
     "load_model",
     "open_engine",
@@ -47,6 +51,9 @@ _HOME = {
     "ModelInfo": "irdet.core.info",
     "Preprocessor": "irdet.core.frame",
     "Target": "irdet.core.targets",
+    "Track": "irdet.tracking",
+    "Tracker": "irdet.tracking",
+    "TrackerOptions": "irdet.tracking",
     "create_model": "irdet.models",
     "load_model": "irdet.models",
     "open_engine": "irdet.engines",

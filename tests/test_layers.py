@@ -18,6 +18,7 @@ MODULES = sorted(path.relative_to(PACKAGE.parent) for path in PACKAGE.rglob("*.p
 FLOORS = {
     "core": 0,
     "engines": 1,
+    "tracking": 1,
     "models": 2,
     "data": 2,
     "metrics": 2,
@@ -39,11 +40,15 @@ PACKAGES = {
     "core": PLAIN,
     "engines": PLAIN,
     "engines.onnx": PLAIN | {"onnxruntime"},
+    "engines.fastest": PLAIN | {"onnxruntime"},
+    "engines.openvino": PLAIN | {"openvino"},
     "engines.torch": PLAIN | {"torch"},
+    "tracking": PLAIN | {"scipy"},
     "runtime": PLAIN,
     "metrics": PLAIN,
     "data": PLAIN,
     "evaluation": PLAIN | {"matplotlib"},
+    "evaluation.bench.power": PLAIN | {"pynvml"},
     "evaluation.tune": PLAIN | {"onnx"},  # it writes the threshold into a copy of the model
     "models": PLAIN | {"torch"},
     "training": PLAIN | {"torch", "matplotlib"},
