@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from irdet import __version__
+from irdet.cli import bench, check, export, infer, info, synth, train, tune, verify
 from irdet.cli import eval as eval_module
-from irdet.cli import export, infer, info, synth, train, tune, verify
 from irdet.core.errors import IrdetError
 from irdet.core.extras import explained
 
@@ -20,6 +20,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     "Use": {
         "infer": infer.infer,
         "eval": eval_module.eval_,
+        "bench": bench.bench,
         "info": info.info,
         "verify": verify.verify,
     },
@@ -27,6 +28,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
         "train": train.train,
         "tune": tune.tune,
         "export": export.export,
+        "check": check.check,
         "synth": synth.app,
     },
 }

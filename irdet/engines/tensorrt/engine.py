@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -114,8 +115,10 @@ class TensorRTEngine(BaseEngine):
         self._mark(0)
         source.upload(size, self._stream)
         self._mark(1)
+        asked = time.perf_counter()
         if not self._context.execute_async_v3(int(self._stream)):
             raise IrdetError(f"{self._path}: execute_async_v3 failed: {self._said()}")
+        self._enqueued = time.perf_counter() - asked
         self._mark(2)
         target.download(size, self._stream)
         self._mark(3)
@@ -124,11 +127,10 @@ class TensorRTEngine(BaseEngine):
 
     @property
     def device_times(self) -> Mapping[str, float]:
-        """Seconds of the last run between CUDA's events: `"h2d"`, `"compute"`, `"d2h"`."""
-        return {
-            name: float(self._cuda.call("cudaEventElapsedTime", start, end)) / 1e3
-            for name, start, end in zip(("h2d", "compute", "d2h"), self._events, self._events[1:], strict=False)
-        }
+        """Seconds of the last run: `"h2d"`, `"compute"`, `"d2h"` between CUDA's events, `"enqueue"` on the host."""
+        spans = zip(("h2d", "compute", "d2h"), self._events, self._events[1:], strict=False)
+        elapsed = {name: self._cuda.call("cudaEventElapsedTime", start, end) for name, start, end in spans}
+        return {"enqueue": self._enqueued, **{name: 1e-3 * float(one) for name, one in elapsed.items()}}
 
     def _mark(self, number: int) -> None:
         self._cuda.call("cudaEventRecord", self._events[number], self._stream)

@@ -55,7 +55,9 @@ def test_build_and_run(world: Any, installed: Install, write_onnx: WriteOnnx, tm
         for seed in range(2):
             batch = np.random.default_rng(seed).random((1, 1, 32, 48), np.float32)
             np.testing.assert_array_equal(engine.run(batch), batch / 2)
-        assert dict(engine.device_times) == {"h2d": 1.5e-3, "compute": 1.5e-3, "d2h": 1.5e-3}  # type: ignore[attr-defined]
+        times = dict(engine.device_times)  # type: ignore[attr-defined]
+        assert 0 < times.pop("enqueue") < 1
+        assert times == {"h2d": 1.5e-3, "compute": 1.5e-3, "d2h": 1.5e-3}
         if dynamic:
             batch = np.random.default_rng(3).random((2, 1, 64, 64), np.float32)
             np.testing.assert_array_equal(engine.run(batch), batch / 2)

@@ -1,0 +1,106 @@
+"""A process of its own for one model: how long until the first result, and how much memory that takes.
+
+    python -m irdet.evaluation.bench.fresh MODEL DEVICE THREADS WIDTH HEIGHT STARTED
+
+STARTED is the parent's monotonic clock when it made this process. Prints one line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from irdet.core.errors import IrdetError
+
+#: A process that has given nothing after this time hangs (s).
+PATIENCE = 600.0
+
+
+@dataclass(frozen=True)
+class FreshRun:
+    """A model's first frame in a new process.
+
+    Attributes:
+        load: Seconds to open the engine.
+        first: Seconds of the first frame, memory allocated and kernels chosen on the way.
+        start_to_result: Seconds from the start of the process to the first targets.
+        peak_memory: Bytes of resident memory at most, after some more frames.
+    """
+
+    load: float
+    first: float
+    start_to_result: float
+    peak_memory: int
+
+
+def run_fresh(model: str, device: str, threads: int | None, size: tuple[int, int]) -> FreshRun:
+    """Opens a model in a new process and runs some frames of `size` (width, height).
+
+    Raises:
+        IrdetError: The process failed; gives its last line.
+    """
+    words = [sys.executable, "-m", "irdet.evaluation.bench.fresh", model, device, str(threads or 0), *map(str, size)]
+    try:
+        done = subprocess.run(  # noqa: S603 - our own module in our own interpreter
+            [*words, repr(time.monotonic())], capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise IrdetError(f"{model}: a fresh process gave no result within {PATIENCE:g} s") from error
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
+        raise IrdetError(f"{model}: a fresh process ended with code {done.returncode}: {last}")
+    return FreshRun(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def peak_memory() -> int:
+    """Returns the largest resident memory of this process so far, bytes."""
+    try:
+        # Not getrusage: its figure is handed on from the parent to a new program.
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        found = re.search(r"^VmHWM:\s+(\d+) kB", status, re.M)
+        if found:
+            return 1024 * int(found[1])
+    except OSError:
+        pass
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def _main(model: str, device: str, threads: str, width: str, height: str, started: str) -> None:
+    before = time.monotonic()
+    from irdet.core.frame import Preprocessor
+    from irdet.engines import open_engine
+    from irdet.engines.probe import probe_frame
+    from irdet.runtime.detector import Detector
+
+    raw = probe_frame(int(height), int(width))
+    opening = time.monotonic()
+    with open_engine(model, device=device, threads=int(threads) or None) as engine:
+        opened = time.monotonic()
+        detector = Detector(engine)
+        detector.detect(Preprocessor()(raw))
+        done = time.monotonic()
+        for _ in range(3):
+            detector.detect(Preprocessor()(raw))
+        figures = {
+            "load": opened - opening,
+            "first": done - opened,
+            # Making the frame is not the engine's; everything before it is.
+            "start_to_result": (before - float(started)) + (done - before),
+            "peak_memory": peak_memory(),
+        }
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    try:
+        _main(*sys.argv[1:])
+    except IrdetError as failure:
+        sys.exit(str(failure))

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+QUICK = ("--duration", "0.02", "--warmup", "0", "--imgsz", "96x72", "--no-fresh")
+
+
+@pytest.fixture
+def bench(irdet_command: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    monkeypatch.chdir(tmp_path)
+    return lambda *words: irdet_command("bench", *words, *QUICK)
+
+
+def _data(root: Path) -> Path:
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    image, mask = np.full((72, 96), 40, np.uint8), np.zeros((72, 96), np.uint8)
+    mask[30:33, 40:43] = 255
+    image[mask > 0] = 220
+    cv2.imwrite(str(root / "images/a.png"), image)
+    cv2.imwrite(str(root / "masks/a.png"), mask)
+    return root
+
+
+def test_engines_side_by_side(bench: Callable[..., Any], tmp_path: Path) -> None:
+    done = bench("tophat", "--engine", "mlcl-edge@cpu", "--export-times", "times.json")
+    assert done.code == 0
+    for words in ("Engine alone", "End to end, frame of 96x72 px", "by the first's", "onnxruntime", "p99", "frames/s"):
+        assert words in done.out
+    record = json.loads((tmp_path / "runs/bench/tophat/bench.json").read_text())
+    assert [one["name"] for one in record["engines"]] == ["tophat", "mlcl-edge@cpu"]
+    assert record["engines"][1]["end_to_end"]["ratio_to_first"][0] > 1
+    assert set(json.loads((tmp_path / "times.json").read_text())) == {"tophat", "mlcl-edge@cpu"}
+    assert (tmp_path / "runs/bench/tophat/latency.png").is_file()
+
+
+def test_json_and_a_fresh_process(irdet_command: Callable[..., Any], tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = irdet_command("bench", "--engine", "tophat", *QUICK[:-1], "--json", "--quiet")
+    assert done.code == 0 and done.err == ""
+    (one,) = json.loads(done.out)["engines"]
+    assert one["fresh"]["start_to_result"] > one["fresh"]["first"] > 0
+    assert one["end_to_end"]["p99_ms"] >= one["end_to_end"]["p50_ms"]
+
+
+def test_gates(bench: Callable[..., Any], tmp_path: Path) -> None:
+    data = _data(tmp_path / "data")
+    assert bench("tophat", "--max-p99-ms", "10000", "--data", data, "--min-iou", "0").code == 0
+    slow = bench("tophat", "--max-p99-ms", "0.0001", "--quiet")
+    assert slow.code == 1 and "more than --max-p99-ms 0.0001" in slow.err and slow.err.count("\n") == 1
+    bad = bench("tophat", "--data", data, "--min-iou", "1.01", "--quiet")
+    assert bad.code == 1 and "less than --min-iou 1.01" in bad.err
+    assert "IoU" in bad.out, "the figures are shown although the gate is missed"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--min-iou", "0.5"), "add --data"),
+        (("tophat", "tophat"), "named twice"),
+        (("tophat", "-m", "tophat"), "named twice"),
+        (("tophot",), "did you mean tophat"),
+        (("mlcl-edge@tpu",), "no model is called"),
+        (("none.onnx",), "no such file"),
+        (("--batch", "0"), "--batch"),
+        (("tophat@cuda",), "CPU alone"),
+    ],
+)
+def test_misuse_in_one_line(bench: Callable[..., Any], words: tuple[str, ...], told: str, tmp_path: Path) -> None:
+    done = bench(*words)
+    assert done.code in (1, 2) and told in done.err and done.err.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
