@@ -16,6 +16,7 @@ from irdet.core.targets import Target, extract_targets
 from irdet.core.threshold import Threshold, check_threshold, threshold_of
 from irdet.engines.base import Engine
 from irdet.runtime.tiling import tiles
+from irdet.tracking import Track
 
 #: What `polarity` may be: targets brighter, or darker, than what surrounds them.
 POLARITIES = ("white-hot", "black-hot")
@@ -35,6 +36,7 @@ class Detection:
         threshold: The probability from which on a pixel of this frame belongs to a target.
         connectivity: 4 or 8: which neighbours belong together.
         times: Seconds spent in `"preprocess"`, `"inference"` and `"targets"`.
+        tracks: The tracks that live after this frame; None where targets are not followed (`irdet.runtime.follow`).
     """
 
     frame: Frame
@@ -43,6 +45,7 @@ class Detection:
     threshold: float
     connectivity: int = 8
     times: Mapping[str, float] = field(default_factory=dict)
+    tracks: tuple[Track, ...] | None = None
 
     @property
     def mask(self) -> NDArray[np.bool_]:

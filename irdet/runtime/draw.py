@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 import cv2
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from irdet.core.frame import Frame
 from irdet.core.targets import Target
+from irdet.tracking import Track
 
 #: Frames whose longer side is below this are enlarged until it is not, px.
 SMALL_SIDE = 480
@@ -37,10 +38,12 @@ STRETCH = (0.5, 99.9)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _TARGET = (80, 255, 120)  # blue, green, red
 _DOUBTFUL = (60, 200, 255)
+_UNTRACKED = (150, 150, 150)
 _INK = (235, 235, 235)
 _PLATE = (24, 20, 16)
 
 _Box = tuple[int, int, int, int]  # left, top, right, bottom; right and bottom excluded
+_Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -68,16 +71,22 @@ def enlargement(shape: tuple[int, int]) -> int:
     return min(MAX_ENLARGEMENT, ceil(SMALL_SIDE / max(shape)))
 
 
-def annotate(frame: Frame, targets: Sequence[Target], caption: str | None = None) -> NDArray[np.uint8]:
-    """Draws the targets of a frame.
+def annotate(
+    frame: Frame, targets: Sequence[Target], caption: str | None = None, tracks: Sequence[Track] | None = None
+) -> NDArray[np.uint8]:
+    """Draws the targets of a frame, or its tracks.
 
     Small frames are enlarged (`enlargement`), deep ones stretched for display. Brackets are green, or amber where
     the target touches the border or lies on a bad pixel. A label gives score and SCR, where there is room for it.
 
+    Tracks that are confirmed stand in place of their targets, with their number and their trail; amber where they are
+    coasted. The targets that belong to none are grey and without label.
+
     Args:
         frame: The frame.
         targets: Its targets, best first.
-        caption: Text of the strip; source, frame number, time and number of targets where None.
+        caption: Text of the strip; source, frame number, time and number of targets and tracks where None.
+        tracks: Its tracks; None where targets are not followed.
 
     Returns:
         uint8 [H * k + strip, W * k, 3], BGR, with `k = enlargement(frame.shape)`. The strip lies above the frame
@@ -89,14 +98,51 @@ def annotate(frame: Frame, targets: Sequence[Target], caption: str | None = None
         grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
     picture: NDArray[np.uint8] = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
     style = _Style.of(grey.shape)
-    boxes = [_bracket(target, scale, grey.shape, style) for target in targets]
+    shown = [track for track in tracks or () if track.confirmed]
+    if tracks is None:
+        marks = [_Mark.of_target(target, scale, grey.shape, style) for target in targets]
+    else:
+        followed = {id(track.target) for track in shown if not track.misses}
+        marks = [_Mark.of_track(track, scale, grey.shape, style) for track in shown]
+        for target in targets:
+            if id(target) not in followed:
+                mark = _Mark.of_target(target, scale, grey.shape, style)
+                marks.append(replace(mark, colour=_UNTRACKED, text=""))
+        for track in shown:
+            _draw_trail(picture, track, scale, style)
     # The best one is drawn last, over the others.
-    for target, box in reversed(list(zip(targets, boxes, strict=True))):
-        _draw_bracket(picture, box, style, _colour(target))
-    taken = list(boxes)
-    for target, box in list(zip(targets, boxes, strict=True))[:MAX_LABELS]:
-        taken.append(_draw_label(picture, target, box, taken, style))
-    return np.vstack([_strip(caption or _caption(frame, targets), picture.shape[1], style), picture])
+    for mark in reversed(marks):
+        _draw_bracket(picture, mark.box, style, mark.colour)
+    taken = [mark.box for mark in marks]
+    for mark in [mark for mark in marks if mark.text][:MAX_LABELS]:
+        taken.append(_draw_label(picture, mark, taken, style))
+    strip = caption or _caption(frame, targets, None if tracks is None else len(shown))
+    return np.vstack([_strip(strip, picture.shape[1], style), picture])
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """A bracket in the picture, with its label."""
+
+    box: _Box
+    colour: _Colour
+    text: str
+
+    @classmethod
+    def of_target(cls, target: Target, scale: int, shape: tuple[int, ...], style: _Style) -> _Mark:
+        colour = _DOUBTFUL if target.touches_border or target.bad_pixel else _TARGET
+        left, top, width, height = target.bbox
+        box = _bracket(left, top, width, height, scale, shape, style)
+        return cls(box, colour, f"{target.score:.2f}  SCR {_short(target.scr)}")
+
+    @classmethod
+    def of_track(cls, track: Track, scale: int, shape: tuple[int, ...], style: _Style) -> _Mark:
+        _, _, width, height = track.target.bbox
+        left, top = track.x - (width - 1) / 2, track.y - (height - 1) / 2
+        box = _bracket(left, top, width, height, scale, shape, style)
+        if track.misses:
+            return cls(box, _DOUBTFUL, f"{track.id}  coasted")
+        return cls(box, _TARGET, f"{track.id}  SCR {_short(track.target.scr)}")
 
 
 def _display(frame: Frame) -> NDArray[np.uint8]:
@@ -110,9 +156,12 @@ def _display(frame: Frame) -> NDArray[np.uint8]:
     return np.clip((pixels - low) * gain, 0, 255).astype(np.uint8)
 
 
-def _bracket(target: Target, scale: int, shape: tuple[int, ...], style: _Style) -> _Box:
-    """Returns the box of the bracket in the picture: around the target, and large enough to be seen."""
-    left, top, width, height = (scale * value for value in target.bbox)
+def _bracket(
+    left: float, top: float, width: int, height: int, scale: int, shape: tuple[int, ...], style: _Style
+) -> _Box:
+    """Returns the box of the bracket in the picture: around that of the target, and large enough to be seen."""
+    left, top = round(scale * left), round(scale * top)
+    width, height = scale * width, scale * height
     beside, above = (max(MARGIN * scale, (style.side - side) // 2) for side in (width, height))
     return (
         max(0, left - beside),
@@ -122,7 +171,14 @@ def _bracket(target: Target, scale: int, shape: tuple[int, ...], style: _Style) 
     )
 
 
-def _draw_bracket(picture: NDArray[np.uint8], box: _Box, style: _Style, colour: tuple[int, int, int]) -> None:
+def _draw_trail(picture: NDArray[np.uint8], track: Track, scale: int, style: _Style) -> None:
+    """Draws where a track came from. Lines take sixteenths of a pixel; pixel centres lie at whole numbers."""
+    points = np.round(((track.trail + 0.5) * scale - 0.5) * 16).astype(np.int32)
+    cv2.polylines(picture, [points], False, _PLATE, style.line + 2, cv2.LINE_AA, 4)
+    cv2.polylines(picture, [points], False, _DOUBTFUL if track.misses else _TARGET, style.line, cv2.LINE_AA, 4)
+
+
+def _draw_bracket(picture: NDArray[np.uint8], box: _Box, style: _Style, colour: _Colour) -> None:
     left, top, right, bottom = box[0], box[1], box[2] - 1, box[3] - 1
     arm_x, arm_y = (min(style.arm, max(2, ceil(0.3 * side))) for side in (right - left, bottom - top))
     for x, to_x in ((left, left + arm_x), (right, right - arm_x)):
@@ -133,9 +189,9 @@ def _draw_bracket(picture: NDArray[np.uint8], box: _Box, style: _Style, colour: 
             cv2.polylines(picture, [corner], False, colour, style.line, cv2.LINE_AA)
 
 
-def _draw_label(picture: NDArray[np.uint8], target: Target, box: _Box, taken: Sequence[_Box], style: _Style) -> _Box:
+def _draw_label(picture: NDArray[np.uint8], mark: _Mark, taken: Sequence[_Box], style: _Style) -> _Box:
     """Puts a label beside a bracket where it hides least, if not too much; returns its place."""
-    text = f"{target.score:.2f}  SCR {_short(target.scr)}"
+    text, box = mark.text, mark.box
     (width, height), base = cv2.getTextSize(text, _FONT, style.font, style.text)
     width, height = width + 2 * style.pad, height + base + 2 * style.pad
     gap = style.line + 2
@@ -158,7 +214,7 @@ def _draw_label(picture: NDArray[np.uint8], target: Target, box: _Box, taken: Se
     plate = picture[top:bottom, left:right]
     plate[:] = cv2.addWeighted(plate, 0.3, np.full_like(plate, _PLATE), 0.7, 0)
     origin = (left + style.pad, bottom - style.pad - base)
-    cv2.putText(picture, text, origin, _FONT, style.font, _colour(target), style.text, cv2.LINE_AA)
+    cv2.putText(picture, text, origin, _FONT, style.font, mark.colour, style.text, cv2.LINE_AA)
     return place
 
 
@@ -173,19 +229,21 @@ def _shared(a: _Box, b: _Box) -> int:
     return max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(0, min(a[3], b[3]) - max(a[1], b[1]))
 
 
-def _colour(target: Target) -> tuple[int, int, int]:
-    return _DOUBTFUL if target.touches_border or target.bad_pixel else _TARGET
-
-
 def _short(scr: float) -> str:
     return f"{scr:.1f}" if scr < 100 else ">99"
 
 
-def _caption(frame: Frame, targets: Sequence[Target]) -> str:
-    count = f"{len(targets)} target{'' if len(targets) == 1 else 's'}"
+def _caption(frame: Frame, targets: Sequence[Target], tracks: int | None) -> str:
+    count = _count(len(targets), "target")
+    if tracks is not None:
+        count += f", {_count(tracks, 'track')}"
     if frame.time is None:
         return f"{frame.source}   {count}"
     return f"{frame.source}   frame {frame.index}   {frame.time:.2f} s   {count}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _strip(text: str, width: int, style: _Style) -> NDArray[np.uint8]:

@@ -84,7 +84,7 @@ class JsonLinesSink:
 
     def __init__(self, path: Path) -> None:
         self.path: Path | None = path
-        self._out = _TextFile(path)
+        self._out = TextFile(path)
 
     def write(self, detection: Detection, picture: NDArray[np.uint8] | None = None) -> None:
         """Appends the frame's line."""
@@ -113,7 +113,7 @@ class CsvSink:
 
     def __init__(self, path: Path) -> None:
         self.path: Path | None = path
-        self._out = _TextFile(path)
+        self._out = TextFile(path)
         self._rows = csv.writer(self._out, lineterminator="\n")
         self._headed = False
 
@@ -287,14 +287,19 @@ class WindowSink:
         cv2.destroyAllWindows()
 
 
-class _TextFile:
-    """A text file that is opened when it is first written to, and whose errors name it."""
+class TextFile:
+    """A text file that is opened when it is first written to, and whose errors name it.
+
+    Args:
+        path: The file to write.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: TextIO | None = None
 
     def write(self, text: str) -> None:
+        """Writes; what is written reaches the system at `flush` at the latest."""
         with _writing(self._path):
             if self._file is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -302,6 +307,7 @@ class _TextFile:
             self._file.write(text)
 
     def flush(self) -> None:
+        """Hands what was written to the system."""
         if self._file is not None:
             with _writing(self._path):
                 self._file.flush()
@@ -312,6 +318,7 @@ class _TextFile:
         self.flush()
 
     def close(self) -> None:
+        """Closes the file."""
         file, self._file = self._file, None
         if file is not None:
             with _writing(self._path):
