@@ -1,24 +1,48 @@
-"""The run over a source: each frame is decoded, preprocessed, searched, drawn and written, and all of it is timed."""
+"""The run over a source: each frame is decoded, preprocessed, searched, drawn and written, and all of it is timed.
+
+Reading, searching and writing overlap, in a thread each with short queues between them: while the engine computes one
+frame, the next is decoded and the last is drawn and written. Frames stay in order, and what is written is what a run
+one frame after the other would write.
+"""
 
 from __future__ import annotations
 
+import queue
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from irdet.core.errors import FrameError, IrdetError
-from irdet.core.frame import Preprocessor
+from irdet.core.frame import Frame, Preprocessor
 from irdet.runtime.detector import Detection, Detector
 from irdet.runtime.draw import annotate
 from irdet.runtime.sinks import Sink
 from irdet.runtime.sources import Skipped, Source
 
-#: What a frame goes through, in order.
-STAGES = ("decode", "preprocess", "inference", "targets", "draw", "encode")
+#: What a frame goes through, in order; `"tracks"` only where targets are followed.
+STAGES = ("decode", "preprocess", "inference", "targets", "tracks", "draw", "encode")
+
+#: Frames that wait between two stages: enough that none of them waits for a single slow frame, few enough that memory
+#: stays small and what is written is fresh.
+DEPTH = 2
+
+#: Seconds after which a thread that waits looks whether the run was stopped.
+TICK = 0.1
+
+#: Frames over which the rate and the latency of the heartbeat are taken.
+RECENT = 100
 
 _T = TypeVar("_T")
+
+_NOTHING = object()
+
+
+class Stalled(IrdetError):
+    """Nothing came out of a source or an engine for too long. Its thread may still hang in foreign code."""
 
 
 @dataclass(frozen=True)
@@ -30,20 +54,24 @@ class RunSummary:
         frames: Frames that were searched.
         skipped: The first frames that could not be used, with the reasons.
         skipped_frames: Number of all of them.
+        dropped_frames: Frames of a live source that came while an older one was still waiting, and replaced it.
         targets: Targets in all frames.
         frames_with_targets: Frames with at least one.
-        times: Seconds in each of `STAGES`, over all frames.
+        times: Seconds in each of `STAGES` that there was, over all frames; they overlap, so they may add up to more.
         seconds: Seconds of the whole run, from the first frame to the closed files.
+        stopped: The run was stopped before the source was over.
     """
 
     source: str
     frames: int
     skipped: tuple[Skipped, ...]
     skipped_frames: int
+    dropped_frames: int
     targets: int
     frames_with_targets: int
     times: Mapping[str, float]
     seconds: float
+    stopped: bool = False
 
     @property
     def fps(self) -> float:
@@ -57,15 +85,58 @@ class RunSummary:
             "frames": self.frames,
             "skipped_frames": self.skipped_frames,
             "skipped": [{"name": one.name, "reason": one.reason, "frames": one.frames} for one in self.skipped],
+            "dropped_frames": self.dropped_frames,
             "targets": self.targets,
             "frames_with_targets": self.frames_with_targets,
             "seconds": round(self.seconds, 3),
             "fps": round(self.fps, 2),
+            "stopped": self.stopped,
             "stages": {
-                stage: {"total_s": round(total, 4), "mean_ms": round(1e3 * total / self.frames, 4)}
+                stage: {"total_s": round(total, 4), "mean_ms": round(1e3 * total / max(self.frames, 1), 4)}
                 for stage, total in self.times.items()
             },
         }
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """How a run is doing, for its heartbeat.
+
+    Attributes:
+        frames: Frames that were written so far.
+        fps: Frames per second, over the last `RECENT`.
+        dropped: Frames of a live source that were dropped so far.
+        skipped: Frames that could not be used so far.
+        latency: Seconds from a frame's capture to its record, mean over the last `RECENT`; None before the first.
+    """
+
+    frames: int
+    fps: float
+    dropped: int
+    skipped: int
+    latency: float | None
+
+    def __str__(self) -> str:
+        told = f"alive: {self.frames} frames, {self.fps:.1f} frames/s, {self.dropped} dropped, {self.skipped} skipped"
+        late = "" if self.latency is None else f", {1e3 * self.latency:.0f} ms from capture to record"
+        return told + late
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What is watched while a run goes on.
+
+    Attributes:
+        stop: Asked between frames; true ends the run after the frame at hand.
+        max_stall: Seconds without a frame after which the run is given up; None to wait for ever.
+        heartbeat: Seconds between two calls of `beat`; None for none.
+        beat: Takes the heartbeat.
+    """
+
+    stop: Callable[[], bool] = lambda: False
+    max_stall: float | None = None
+    heartbeat: float | None = None
+    beat: Callable[[Pulse], object] = lambda pulse: None
 
 
 def run(
@@ -74,66 +145,268 @@ def run(
     detector: Detector,
     sinks: Sequence[Sink] = (),
     on_frame: Callable[[Detection], bool | None] | None = None,
+    follow: Callable[[Detection], Detection] | None = None,
+    watch: Watch | None = None,
 ) -> RunSummary:
     """Finds the targets in every frame of a source and hands them to the sinks, in the order of the frames.
 
-    Frames that cannot be used are left out and counted. The sinks are closed whatever happens, so a run that fails
-    or is interrupted leaves finished files.
+    Frames that cannot be used are left out and counted. Sources that are not live wait until there is room for their
+    next frame; of a live one the newest frame is kept, and those that it replaces are counted as dropped. The sinks
+    are closed whatever happens, so a run that fails or is interrupted leaves finished files.
 
     Args:
         source: Stays the caller's to close.
         preprocessor: Holds the running range of this source.
         detector: What finds them.
-        sinks: Where the results go.
+        sinks: Where the results go; used in the calling thread alone.
         on_frame: Called after each frame is written; False ends the run.
+        follow: Gives each detection, in order, its tracks (`irdet.runtime.follow`); None where none are wanted.
+        watch: What is watched meanwhile.
 
     Returns:
         The summary.
 
     Raises:
         IrdetError: Not one frame could be used, the engine failed, or a result could not be written.
+        Stalled: No frame came for `watch.max_stall` seconds; the stage that hangs is named.
     """
-    clock = _Clock()
+    watch = watch or Watch()
+    clock = _Clock(stage for stage in STAGES if stage != "tracks" or follow is not None)
+    flow = _Flow(live=source.live)
     frames = targets = with_targets = 0
+    stopped = False
     draws = any(sink.wants_picture for sink in sinks)
     start = time.perf_counter()
     with ExitStack() as closing:
         for sink in sinks:
             closing.callback(sink.close)
-        for raw in clock.each("decode", source):
-            try:
-                with clock("preprocess"):
-                    frame = preprocessor(raw.pixels, raw.index, raw.time, raw.name)
-            except FrameError as error:
-                source.skipped.add(Skipped(raw.name, str(error)))
-                continue
-            detection = detector.detect(frame)
+        closing.callback(flow.end)
+        flow.begin(
+            lambda: _read(source, preprocessor, clock),
+            lambda item: item.found(detector.detect(item.frame)),
+        )
+        for item in flow.results(watch, lambda: source.skipped.frames):
+            detection = item.detection
+            assert detection is not None
             clock.add(detection.times)
+            if follow is not None:
+                with clock("tracks"):
+                    detection = follow(detection)
             with clock("draw"):
-                picture = annotate(frame, detection.targets) if draws else None
+                tracks = None if follow is None else detection.tracks
+                picture = annotate(item.frame, detection.targets, tracks=tracks) if draws else None
             with clock("encode"):
                 for sink in sinks:
                     sink.write(detection, picture)
             frames += 1
             targets += len(detection.targets)
             with_targets += bool(detection.targets)
+            flow.written(item)
             if on_frame is not None and on_frame(detection) is False:
                 break
+            if stopped := watch.stop():
+                break
+        else:
+            stopped = flow.stopped
     skipped = source.skipped
-    if not frames:
+    if not frames and not stopped:
         reason = next((one.reason for one in skipped.named), "it has no frames")
         raise IrdetError(f"cannot use {source.name}: {reason}")
-    seconds = time.perf_counter() - start
     return RunSummary(
-        source.name, frames, tuple(skipped.named), skipped.frames, targets, with_targets, clock.seconds, seconds
+        source=source.name,
+        frames=frames,
+        skipped=tuple(skipped.named),
+        skipped_frames=skipped.frames,
+        dropped_frames=flow.dropped,
+        targets=targets,
+        frames_with_targets=with_targets,
+        times=clock.seconds,
+        seconds=time.perf_counter() - start,
+        stopped=stopped,
     )
 
 
-class _Clock:
-    """Adds up the seconds of each stage."""
+@dataclass
+class _Item:
+    """A frame on its way."""
 
-    def __init__(self) -> None:
-        self.seconds = dict.fromkeys(STAGES, 0.0)
+    frame: Frame
+    captured: float
+    detection: Detection | None = None
+
+    def found(self, detection: Detection) -> _Item:
+        self.detection = detection
+        return self
+
+
+def _read(source: Source, preprocessor: Preprocessor, clock: _Clock) -> Iterator[_Item]:
+    for raw in clock.each("decode", source):
+        captured = time.monotonic()
+        try:
+            with clock("preprocess"):
+                frame = preprocessor(raw.pixels, raw.index, raw.time, raw.name)
+        except FrameError as error:
+            source.skipped.add(Skipped(raw.name, str(error)))
+            continue
+        yield _Item(frame, captured)
+
+
+class _Over:
+    """Comes after the last frame."""
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """Comes where a thread failed."""
+
+    error: BaseException
+
+
+class _Flow:
+    """Two threads and two queues: frames are read, then searched; the calling thread takes the results.
+
+    An error of a thread comes out of `results` in its place, after the frames before it.
+
+    Args:
+        live: Frames come at their own pace: a new one replaces one that waits.
+    """
+
+    def __init__(self, live: bool) -> None:
+        self.dropped = 0
+        self.stopped = False
+        self._live = live
+        self._halt = threading.Event()
+        self._frames: queue.Queue[Any] = queue.Queue(1 if live else DEPTH)
+        self._found: queue.Queue[Any] = queue.Queue(DEPTH)
+        self._threads: list[threading.Thread] = []
+        self._searching = False
+        self._written = 0
+        self._recent: deque[tuple[float, float]] = deque(maxlen=RECENT)  # when, and how late
+
+    def begin(self, read: Callable[[], Iterator[_Item]], search: Callable[[_Item], _Item]) -> None:
+        """Starts the threads."""
+
+        def reader() -> None:
+            try:
+                for item in read():
+                    if not self._offer(item):
+                        return
+                last: object = _Over()
+            except BaseException as error:
+                last = _Failed(error)
+            self._put(self._frames, last)
+
+        def searcher() -> None:
+            while (item := self._get(self._frames)) is not None:
+                if isinstance(item, _Item):
+                    self._searching = True
+                    try:
+                        item = search(item)
+                    except BaseException as error:
+                        item = _Failed(error)
+                    self._searching = False
+                if not self._put(self._found, item) or not isinstance(item, _Item):
+                    return
+
+        for name, target in (("read", reader), ("search", searcher)):
+            thread = threading.Thread(target=target, name=f"irdet-{name}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def results(self, watch: Watch, skipped: Callable[[], int]) -> Iterator[_Item]:
+        """Yields the frames that were searched until the source is over or the run is stopped.
+
+        Raises:
+            Stalled: None came for too long.
+        """
+        last = beat = time.monotonic()
+        while True:
+            try:
+                item = self._found.get(timeout=TICK)
+            except queue.Empty:
+                item = None
+            now = time.monotonic()
+            if watch.heartbeat is not None and now - beat >= watch.heartbeat:
+                beat = now
+                watch.beat(self._pulse(now, skipped()))
+            if isinstance(item, _Failed):
+                raise item.error
+            if isinstance(item, _Over):
+                return
+            if isinstance(item, _Item):
+                yield item
+                last = time.monotonic()  # writing is no stall of theirs
+            elif self.stopped or watch.stop():
+                self.stopped = True
+                return
+            elif watch.max_stall is not None and now - last > watch.max_stall:
+                self._threads.clear()  # they hang, so they cannot be waited for
+                who = "the engine" if self._searching else "the source"
+                raise Stalled(f"no frame for {watch.max_stall:g} s (--max-stall): {who} does not answer")
+
+    def written(self, item: _Item) -> None:
+        """Notes that a frame's results are out."""
+        now = time.monotonic()
+        self._written += 1
+        self._recent.append((now, now - item.captured))
+
+    def end(self) -> None:
+        """Stops the threads and waits for them, so that the source and the engine may be closed."""
+        self._halt.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _pulse(self, now: float, skipped: int) -> Pulse:
+        recent = self._recent
+        spent = now - recent[0][0] if len(recent) > 1 else 0.0
+        return Pulse(
+            frames=self._written,
+            fps=(len(recent) - 1) / spent if spent > 0 else 0.0,
+            dropped=self.dropped,
+            skipped=skipped,
+            latency=sum(late for _, late in recent) / len(recent) if recent else None,
+        )
+
+    def _offer(self, item: _Item) -> bool:
+        """Hands on a frame that was read; False where the run is over."""
+        if not self._live:
+            return self._put(self._frames, item)
+        while not self._halt.is_set():
+            try:
+                self._frames.put_nowait(item)
+                return True
+            except queue.Full:
+                try:
+                    self._frames.get_nowait()
+                    self.dropped += 1
+                except queue.Empty:
+                    pass
+        return False
+
+    def _put(self, where: queue.Queue[Any], item: object) -> bool:
+        while not self._halt.is_set():
+            try:
+                where.put(item, timeout=TICK)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def _get(self, where: queue.Queue[Any]) -> Any:
+        while not self._halt.is_set():
+            try:
+                return where.get(timeout=TICK)
+            except queue.Empty:
+                continue
+        return None
+
+
+class _Clock:
+    """Adds up the seconds of each stage, from whichever thread."""
+
+    def __init__(self, stages: Iterable[str]) -> None:
+        self.seconds = dict.fromkeys(stages, 0.0)
+        self._lock = threading.Lock()
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
@@ -141,21 +414,19 @@ class _Clock:
         try:
             yield
         finally:
-            self.seconds[stage] += time.perf_counter() - start
+            self.add({stage: time.perf_counter() - start})
 
     def add(self, times: Mapping[str, float]) -> None:
-        for stage, seconds in times.items():
-            self.seconds[stage] += seconds
+        with self._lock:
+            for stage, seconds in times.items():
+                self.seconds[stage] += seconds
 
     def each(self, stage: str, items: Iterable[_T]) -> Iterator[_T]:
         """Yields the items; the time until each is there counts for the stage."""
         iterator = iter(items)
         while True:
-            start = time.perf_counter()
-            try:
-                item = next(iterator)
-            except StopIteration:
+            with self(stage):
+                item = next(iterator, _NOTHING)
+            if item is _NOTHING:
                 return
-            finally:
-                self.seconds[stage] += time.perf_counter() - start
-            yield item
+            yield item  # type: ignore[misc]

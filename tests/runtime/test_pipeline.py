@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,9 +16,9 @@ from numpy.typing import NDArray
 from irdet.core.errors import IrdetError, ModelError
 from irdet.core.frame import Preprocessor
 from irdet.runtime.detector import Detection, Detector
-from irdet.runtime.pipeline import STAGES, run
+from irdet.runtime.pipeline import STAGES, Pulse, Stalled, Watch, run
 from irdet.runtime.sinks import CsvSink, JsonLinesSink, MaskSink, PictureSink, Sink, VideoSink
-from irdet.runtime.sources import open_source
+from irdet.runtime.sources import RawFrame, SkipLog, open_source
 
 MakeEngine = Callable[..., Any]
 
@@ -83,12 +86,12 @@ def test_run_over_a_folder(folder: Path, tmp_path: Path, make_engine: MakeEngine
 def test_times_add_up(folder: Path, make_engine: MakeEngine, tmp_path: Path) -> None:
     with open_source(folder) as source:
         summary = run(source, Preprocessor(), Detector(make_engine()), [PictureSink(tmp_path / "a")])
-    assert tuple(summary.times) == STAGES
-    assert all(seconds > 0 for seconds in summary.times.values())
-    assert sum(summary.times.values()) <= summary.seconds
+    stages = tuple(stage for stage in STAGES if stage != "tracks")
+    assert tuple(summary.times) == stages
+    assert all(0 < seconds <= summary.seconds for seconds in summary.times.values())
     assert summary.fps == pytest.approx(8 / summary.seconds)
     record = json.loads(json.dumps(summary.to_dict(), allow_nan=False))
-    assert tuple(record["stages"]) == STAGES and record["skipped"][0]["name"] == "2.tiff"
+    assert tuple(record["stages"]) == stages and record["skipped"][0]["name"] == "2.tiff"
     for stage, seconds in summary.times.items():
         assert record["stages"][stage]["mean_ms"] == pytest.approx(1e3 * seconds / 8, abs=1e-3)
 
@@ -157,3 +160,176 @@ def test_source_without_one_usable_frame(tmp_path: Path, make_engine: MakeEngine
     ):
         run(source, Preprocessor(), Detector(make_engine()), [kept])
     assert caught.value.exit_code == 1 and kept.closed == 1 and not kept.detections
+
+
+class Made:
+    """A source of made frames; `pause` seconds before each, and a hook that may hang or fail."""
+
+    name = "made"
+    is_video = True
+    fps: float | None = 25.0
+    length: int | None = None
+    size: tuple[int, int] = (64, 48)
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, count: int, *, live: bool = False, pause: float = 0.0, hook: Any = None) -> None:
+        self.live, self.skipped = live, SkipLog()
+        self._count, self._pause, self._hook = count, pause, hook
+        self.given = 0
+
+    def __iter__(self) -> Iterator[RawFrame]:
+        for index in range(self._count):
+            time.sleep(self._pause)
+            if self._hook is not None:
+                self._hook(index)
+            pixels = np.full((48, 64), 60, np.uint8)
+            pixels[10:12, index % 60 : index % 60 + 2] = 250
+            self.given += 1
+            yield RawFrame(pixels, index, index / 25, self.name)
+
+    def close(self) -> None:
+        pass
+
+    def __enter__(self) -> Made:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def one_after_the_other(frames: Made, detector: Detector) -> list[Detection]:
+    preprocess = Preprocessor()
+    return [detector.detect(preprocess(raw.pixels, raw.index, raw.time, raw.name)) for raw in frames]
+
+
+def test_overlapped_is_what_one_after_the_other_gives(make_engine: MakeEngine) -> None:
+    kept = ListSink()
+    run(Made(40), Preprocessor(), Detector(make_engine()), [kept])
+    wanted = one_after_the_other(Made(40), Detector(make_engine()))
+    assert [one.frame.index for one in kept.detections] == list(range(40))
+    for one, other in zip(kept.detections, wanted, strict=True):
+        assert one.targets == other.targets
+        np.testing.assert_array_equal(one.probability, other.probability)
+
+
+def test_stages_overlap(make_engine: MakeEngine) -> None:
+    """Where each of three stages rests as long, the run takes hardly longer than one of them."""
+    pause, count = 0.02, 25
+    engine = make_engine()
+    plain = engine.run
+
+    def slow(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        time.sleep(pause)
+        return plain(batch)
+
+    engine.run = slow
+    summary = run(Made(count, pause=pause), Preprocessor(), Detector(engine), [], lambda _: time.sleep(pause))
+    assert summary.frames == count
+    assert summary.seconds < 2.2 * count * pause, "three stages of one pause each did not overlap"
+
+
+def test_memory_is_bounded_by_back_pressure(make_engine: MakeEngine) -> None:
+    source = Made(200)
+    lead: list[int] = []
+
+    def on_frame(detection: Detection) -> None:
+        time.sleep(0.002)
+        lead.append(source.given - detection.frame.index)
+
+    run(source, Preprocessor(), Detector(make_engine()), [], on_frame)
+    assert len(lead) == 200 and max(lead) <= 9
+
+
+def test_a_live_source_keeps_its_newest_frame_and_counts_the_drops(make_engine: MakeEngine) -> None:
+    source, kept = Made(60, live=True, pause=0.002), ListSink()
+    summary = run(source, Preprocessor(), Detector(make_engine()), [kept], lambda _: time.sleep(0.02))
+    numbers = [one.frame.index for one in kept.detections]
+    assert numbers == sorted(set(numbers)) and numbers[-1] == 59
+    assert summary.dropped_frames > 0 and summary.frames + summary.dropped_frames == 60
+    assert summary.to_dict()["dropped_frames"] == summary.dropped_frames
+
+
+def test_an_error_comes_in_its_place(make_engine: MakeEngine) -> None:
+    def fail(index: int) -> None:
+        if index == 7:
+            raise IrdetError("the cable is out")
+
+    kept = ListSink()
+    with pytest.raises(IrdetError, match="the cable is out"):
+        run(Made(20, hook=fail), Preprocessor(), Detector(make_engine()), [kept])
+    assert len(kept.detections) == 7 and kept.closed == 1
+
+
+def _before(end: int, detection: Detection) -> bool:
+    return detection.frame.index < end
+
+
+def test_threads_end_with_the_run(make_engine: MakeEngine) -> None:
+    before = threading.active_count()
+    for end in (3, 10**9):
+        run(Made(8), Preprocessor(), Detector(make_engine()), [], functools.partial(_before, end))
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("place", ["source", "engine"])
+def test_a_hang_is_given_up_and_named(make_engine: MakeEngine, place: str) -> None:
+    let_go = threading.Event()
+    engine, kept = make_engine(), ListSink()
+    plain = engine.run
+
+    def hang(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        if len(engine.shapes) == 3:
+            let_go.wait(20)
+        return plain(batch)
+
+    if place == "engine":
+        engine.run = hang
+    source = Made(10, hook=(lambda index: index == 3 and let_go.wait(20)) if place == "source" else None)
+    begun = time.monotonic()
+    try:
+        with pytest.raises(Stalled, match=f"0.3 s .*the {place} does not answer"):
+            run(source, Preprocessor(), Detector(engine), [kept], watch=Watch(max_stall=0.3))
+        assert time.monotonic() - begun < 5
+        assert len(kept.detections) == 3 and kept.closed == 1
+    finally:
+        let_go.set()
+
+
+def test_a_slow_sink_is_no_stall(make_engine: MakeEngine) -> None:
+    summary = run(
+        Made(3), Preprocessor(), Detector(make_engine()), [], lambda _: time.sleep(0.3), watch=Watch(max_stall=0.2)
+    )
+    assert summary.frames == 3
+
+
+def test_stop_ends_after_the_frame_at_hand(make_engine: MakeEngine) -> None:
+    kept = ListSink()
+    stop = lambda: len(kept.detections) >= 5  # noqa: E731
+    summary = run(Made(10**6), Preprocessor(), Detector(make_engine()), [kept], watch=Watch(stop=stop))
+    assert summary.frames == 5 and summary.stopped and kept.closed == 1
+
+
+def test_stop_while_no_frame_comes(make_engine: MakeEngine) -> None:
+    let_go, asked = threading.Event(), time.monotonic() + 0.3
+
+    def stop() -> bool:
+        if time.monotonic() > asked:
+            let_go.set()  # as closing the source would
+            return True
+        return False
+
+    summary = run(
+        Made(5, hook=lambda _: let_go.wait(20)), Preprocessor(), Detector(make_engine()), [], watch=Watch(stop=stop)
+    )
+    assert summary.frames == 0 and summary.stopped
+    json.dumps(summary.to_dict(), allow_nan=False)
+
+
+def test_heartbeat(make_engine: MakeEngine) -> None:
+    beats: list[Pulse] = []
+    watch = Watch(heartbeat=0.15, beat=beats.append)
+    run(Made(30, pause=0.02), Preprocessor(), Detector(make_engine()), [], watch=watch)
+    assert 2 <= len(beats) <= 5
+    assert 20 < beats[-1].fps < 60 and beats[-1].frames > beats[0].frames
+    assert 0 < (beats[-1].latency or 0) < 0.5
+    assert "frames/s" in str(beats[-1]) and "ms from capture to record" in str(beats[-1])

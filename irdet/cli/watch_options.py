@@ -1,0 +1,101 @@
+"""What is watched while `irdet infer` runs: signals that end it, a stall that is given up, a heartbeat for logs."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from irdet.core.errors import IrdetError
+
+#: Signals that end a run in order -> what the user did.
+_SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+
+#: Seconds between two heartbeats of a live source where none are asked for: often enough for a log that is watched.
+LIVE_HEARTBEAT = 60.0
+
+MaxStallOption = Annotated[
+    float | None,
+    typer.Option(
+        "--max-stall",
+        min=0.1,
+        metavar="S",
+        help="Give up when no frame comes through for so long; wait for ever by default.",
+        show_default=False,
+    ),
+]
+HeartbeatOption = Annotated[
+    float | None,
+    typer.Option(
+        "--heartbeat",
+        min=0.1,
+        metavar="S",
+        help=f"A line with frame rate, drops and latency every so often; {LIVE_HEARTBEAT:g} s for live sources.",
+        show_default=False,
+    ),
+]
+
+
+class Stopped(IrdetError):
+    """A signal ended the run; what was done until then is kept. The exit code is the shell's for that signal."""
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + number
+
+
+class Signals:
+    """Whether a signal has asked the run to end.
+
+    Attributes:
+        number: The signal; None while there was none.
+    """
+
+    number: int | None = None
+
+    def __call__(self) -> bool:
+        """Tells whether one has come."""
+        return self.number is not None
+
+    def check(self, done: str) -> None:
+        """Ends the command where a signal has come.
+
+        Args:
+            done: What was done until then.
+
+        Raises:
+            Stopped: One has come.
+        """
+        if self.number is not None:
+            raise Stopped(self.number, f"{_SIGNALS[signal.Signals(self.number)]} after {done}")
+
+
+@contextmanager
+def signals() -> Iterator[Signals]:
+    """Turns the first Ctrl-C or SIGTERM into a question that the run asks between frames; a second one ends it at once.
+
+    Only the main thread may take signals; elsewhere none come.
+    """
+    found = Signals()
+    if threading.current_thread() is not threading.main_thread():
+        yield found
+        return
+
+    def take(number: int, _: object) -> None:
+        if found.number is not None:
+            raise KeyboardInterrupt
+        found.number = number
+        if number == signal.SIGINT and sys.stderr.isatty():
+            print("finishing this frame; once more to stop at once", file=sys.stderr)
+
+    before = {number: signal.signal(number, take) for number in _SIGNALS}
+    try:
+        yield found
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
