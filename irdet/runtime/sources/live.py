@@ -38,8 +38,8 @@ class LiveSource(Closing):
     """Frames as they arrive. See `Source`.
 
     `time` is when a frame arrived. When the stream drops out it is connected again, after 0.5 s, 1 s, 2 s ... up to
-    30 s; the gap stands in `skipped`, and `index` goes on as if the frames had come, so that it stays in step with
-    `time`.
+    30 s, until a frame comes; the gap stands in `skipped`, and `index` goes on as if the frames had come, so that it
+    stays in step with `time`.
 
     Args:
         connect: Opens the stream; its result is not open where that fails.
@@ -71,6 +71,7 @@ class LiveSource(Closing):
         self._options = options
         self._capture = capture
         self._closed = threading.Event()
+        self._busy = threading.Lock()  # held while the capture is used
         if options.limit is not None:
             self.length = options.limit
         try:
@@ -92,29 +93,38 @@ class LiveSource(Closing):
         return self._all
 
     def close(self) -> None:
-        """Closes the stream; a wait for it ends."""
+        """Closes the stream; a wait for it ends.
+
+        While another thread reads, that thread frees the stream when the read is over: freed under it, it would crash.
+        """
         self._closed.set()
-        self._capture.release()
+        if self._busy.acquire(blocking=False):
+            try:
+                self._capture.release()
+            finally:
+                self._busy.release()
 
     def _frames(self, fps: float) -> Iterator[RawFrame]:
         index = 0
-        start: float | None = None  # arrival of the first frame,
-        last = 0.0  # and of the last
+        start = last = 0.0  # arrival of the first frame, and of the last
+        delay = 0.0  # what was waited for a stream that is gone
         while not self._options.over(index) and not self._closed.is_set():
             pixels = self._next()
             now = time.monotonic()
             if pixels is None:
-                # Without one frame so far it is no stream that dropped out.
-                if start is None or not self._again(last):
+                if index == 0:  # without one frame so far it is no stream that dropped out
                     return
-                back = time.monotonic()
-                lost = max(1, round((back - last) * fps))
-                reason = f"{self._label}: lost after {last - start:.1f} s, back after {back - last:.1f} s"
-                self.skipped.add(Skipped(self._label, f"{reason}, about {lost} frames", lost))
-                index += lost - 1
-                last = back
+                # Only a frame proves that it is back: some servers let everybody in and send nothing.
+                delay = self._again(last, delay)
                 continue
-            start = now if start is None else start
+            if index == 0:
+                start = now
+            elif delay:
+                lost = max(1, round((now - last) * fps) - 1)
+                reason = f"{self._label}: lost after {last - start:.1f} s, back after {now - last:.1f} s"
+                self.skipped.add(Skipped(self._label, f"{reason}, about {lost} frames", lost))
+                index += lost
+                delay = 0.0
             last = now
             if self._options.takes(index):
                 self._options.check_size(pixels.shape[1], pixels.shape[0], self._label)
@@ -122,36 +132,41 @@ class LiveSource(Closing):
             index += 1
 
     def _next(self) -> NDArray[np.generic] | None:
+        """Returns the next frame; None where none comes."""
+        with self._busy:
+            pixels = self._read()
+        if self._closed.is_set():
+            self.close()
+        return pixels
+
+    def _read(self) -> NDArray[np.generic] | None:
         try:
             with quiet_opencv():
                 ok, pixels = self._capture.read()
                 if ok and int(self._capture.get(cv2.CAP_PROP_FOURCC)) == _Y16:
                     return deep_frame(pixels, self._capture)
-        except cv2.error:
+        except (cv2.error, ValueError):  # the latter: bytes that are no frame of the declared size
             return None
         return pixels if ok else None
 
-    def _again(self, last: float) -> bool:
-        """Connects again; False where the source was closed meanwhile."""
-        delay = FIRST_DELAY
-        while not self._closed.is_set():
-            gone = time.monotonic() - last
-            if self._options.patience is not None and gone >= self._options.patience:
-                raise IrdetError(f"{self._label}: gone for {gone:.0f} s (--give-up {self._options.patience:g})")
+    def _again(self, last: float, delay: float) -> float:
+        """Waits, twice as long as before, and connects again; returns what it meant to wait, s."""
+        delay = min(2 * delay, LAST_DELAY) if delay else FIRST_DELAY
+        patience, gone = self._options.patience, time.monotonic() - last
+        if patience is not None and gone >= patience:
+            raise IrdetError(f"{self._label}: gone for {gone:.0f} s (--give-up {patience:g})")
+        with self._busy:
             self._capture.release()
-            self._closed.wait(delay)
-            delay = min(2 * delay, LAST_DELAY)
-            if self._closed.is_set():
-                return False
-            with quiet_opencv():
-                capture = self._connect()
-            if capture.isOpened():
-                with quiet_opencv():
-                    keep_depth(capture, self._label)
-                self._capture = capture
-                return True
-            capture.release()
-        return False
+        if self._closed.wait(delay if patience is None else min(delay, patience - gone)):
+            return delay
+        with quiet_opencv():
+            capture = self._connect()
+            keep_depth(capture, self._label)
+        with self._busy:
+            self._capture = capture
+        if self._closed.is_set():
+            self.close()
+        return delay
 
 
 def open_url(url: str, options: SourceOptions) -> Source:

@@ -176,13 +176,20 @@ class NpySource(_Numbered):
             raise IrdetError(f"cannot read {path}: its shape is {shape}, not [frames, height, width]")
         options.check_size(stack.shape[2], stack.shape[1], str(path))
         self._stack = stack
-        self._file = path.name
+        self._path = path
         super().__init__(path.stem, len(stack), options, is_video=True)
 
     def _name(self, index: int) -> str:
-        return self._file
+        return self._path.name
 
     def _read(self, index: int) -> NDArray[np.generic]:
+        # Touching mapped memory beyond the end of the file would kill the process.
+        try:
+            there = self._path.stat().st_size
+        except OSError as error:
+            raise FrameError(f"cannot read {self._path}: {error.strerror or error}") from error
+        if there < self._stack.offset + self._stack.nbytes:
+            raise FrameError(f"cannot read {self._path}: the file is shorter than it was")
         pixels = np.array(self._stack[index])
         return pixels.astype(pixels.dtype.newbyteorder("="))
 
