@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from irdet.core.errors import ModelError, unknown_name
+from irdet.core.errors import IrdetError, ModelError, unknown_name
 from irdet.core.extras import require
 from irdet.core.info import METADATA_KEY, ModelInfo
 from irdet.engines.tensorrt.build import PROFILE
@@ -31,6 +31,9 @@ _PURPOSE = "checking an ONNX file"
 _EXPORT = "export the network again with irdet export"
 _QUANTISE, _DEQUANTISE = "QuantizeLinear", "DequantizeLinear"
 _CONVOLUTIONS = ("Conv", "ConvTranspose")
+
+#: Rules whose faults are those of valid ONNX.
+_VALID = ("record", "port", "dynamic", "opset")
 
 #: How the parser resizes.
 _RESIZE_COORDINATES = ("half_pixel", "pytorch_half_pixel", "tf_half_pixel_for_nn", "asymmetric", "align_corners")
@@ -82,9 +85,37 @@ def lint_model(path: str | Path, target: str) -> tuple[Finding, ...]:
     path = Path(path)
     graph = _Graph(onnx, _read(onnx, path), path.parent)
     found = _merged(finding for rule in RULES for finding in rule(graph, LIMITS[target]))
-    if not any(finding.severity == "error" for finding in found):
-        found += _invalid(onnx, path)  # last, since it would say less clearly what a rule has said
+    if not any(finding.severity == "error" and finding.rule not in _VALID for finding in found):
+        found += _invalid(onnx, path)  # it would say less clearly what a rule has said
     return tuple(sorted(found, key=lambda finding: finding.severity != "error"))
+
+
+def lint_own(path: Path, info: ModelInfo) -> tuple[str, ...]:
+    """Judges a graph that irdet has just made, for every TensorRT that reads its opset; one for CPUs is not judged.
+
+    Args:
+        path: The file.
+        info: The record inside it.
+
+    Returns:
+        The warnings, as lines.
+
+    Raises:
+        IrdetError: There is an error in it, which is a fault of irdet's.
+    """
+    if info.target == "cpu" or info.opset is None:
+        return ()
+    notes = []
+    for target, limits in LIMITS.items():
+        if info.opset > limits.opset or (info.precision == "int8+fp16" and not limits.half_scales):
+            continue
+        for finding in lint_model(path, target):
+            if finding.severity == "error":
+                raise IrdetError(
+                    f"irdet made a graph that {limits.name} does not take, a fault of irdet's own: {finding}"
+                )
+            notes.append(f"for {limits.name}: {finding}")
+    return tuple(notes)
 
 
 def _read(onnx: Any, path: Path) -> Any:
@@ -302,9 +333,10 @@ def _dynamic(graph: _Graph, limits: Limits) -> Iterator[Finding]:
             for place, size in enumerate((shape[0], *shape[2:]))
         )
         if not fitting:
-            message = f"only some of its sizes are free, which irdet's own profile does not fit ({shape})"
+            told = " x ".join(str(size or "?") for size in shape)
+            message = f"only some of its sizes are free ({told}), which irdet's own profile does not fit"
             remedy = "build it with irdet export --profile, or export with --dynamic or --imgsz"
-            yield Finding("dynamic", "error", port.name, message.replace("0", "?"), remedy)
+            yield Finding("dynamic", "error", port.name, message, remedy)
 
 
 def _external(graph: _Graph, limits: Limits) -> Iterator[Finding]:
@@ -417,6 +449,8 @@ def _types(graph: _Graph, limits: Limits) -> Iterator[Finding]:
             message = "double is computed as float32"
             yield Finding("type", "warning", where, message, "export the network in float32")
         elif kind == "INT8":
+            if name in graph.constants and name not in graph.takers:
+                continue
             message = "int8 that does not come from Q"
             yield Finding("type", "warning", where, message, "quantise with QuantizeLinear and DequantizeLinear")
         else:
@@ -436,7 +470,7 @@ def _mixed(graph: _Graph, limits: Limits) -> Iterator[Finding]:
         seen: dict[str, str] = {}
         formal = list(schema.inputs)
         for place, name in enumerate(node.input):
-            if not formal or not (kind := graph.kind(name)):
+            if not (kind := graph.kind(name)) or (place >= len(formal) and not _variadic(graph, schema)):
                 continue
             parameter = formal[min(place, len(formal) - 1)]
             if parameter.type_str.startswith("tensor("):
@@ -450,6 +484,11 @@ def _mixed(graph: _Graph, limits: Limits) -> Iterator[Finding]:
                 remedy = "put a Cast before one of them; irdet export --fp16 does"
                 yield Finding("mixed-types", "error", graph.name(node), message, remedy)
                 break
+
+
+def _variadic(graph: _Graph, schema: Any) -> bool:
+    options = graph.onnx.defs.OpSchema.FormalParameterOption
+    return bool(schema.inputs) and schema.inputs[-1].option == options.Variadic
 
 
 def _integers(graph: _Graph, limits: Limits) -> Iterator[Finding]:
@@ -490,7 +529,7 @@ def _weights(graph: _Graph, limits: Limits) -> Iterator[Finding]:
             weight and given and len(given) > 1 and given[1] and given[1] != weight[1] * groups
         )
         if wrong:
-            message = f"its weights {weight} fit neither input {given} nor bias {bias}, or one of them not"
+            message = f"its weights {weight} do not fit its input {given} or bias {bias}"
             yield Finding("weights", "error", graph.name(node), message, _EXPORT)
 
 
@@ -536,7 +575,7 @@ def _zero_points(graph: _Graph, node: Any) -> Iterator[Finding]:
             yield Finding("qdq-zero-point", "error", name, "its zero point is not 0", remedy)
             return
     if kind == "UINT8":
-        message = "unsigned 8 bits, which TensorRT takes for int8 without a word: values above 127 are lost"
+        message = "unsigned 8 bits, which TensorRT takes for int8: values above 127 are lost"
         yield Finding("qdq-unsigned", "error", name, message, remedy)
     elif kind == "INT32":
         message = "a bias quantised to int32, which TensorRT refuses"
@@ -548,7 +587,7 @@ def _zero_points(graph: _Graph, node: Any) -> Iterator[Finding]:
 def _scales(graph: _Graph, limits: Limits, node: Any) -> Iterator[Finding]:
     name, scale = graph.name(node), graph.values(node.input[1])
     if node.input[1] not in graph.constants:
-        message = "its scale is computed, which crashes TensorRT's parser"
+        message = "its scale is computed, which TensorRT does not take"
         yield Finding("qdq-scale", "error", name, message, "calibrate, and store the scales")
     elif scale is not None and not (np.isfinite(scale).all() and (scale > 0).all()):
         message = "a scale that is not a positive number"
@@ -573,7 +612,7 @@ def _axes(graph: _Graph, node: Any) -> Iterator[Finding]:
     axis = graph.attribute(node, "axis", 1)
     weight = graph.is_weight(node.input[0])
     if not weight:
-        message = "an activation with a scale per channel; TensorRT's int8 convolutions want one"
+        message = "an activation with a scale per channel, where TensorRT's int8 convolutions have one scale"
         yield Finding("qdq-activation-axis", "error", name, message, "calibrate activations per tensor")
     elif shape is not None:
         if not -len(shape) <= axis < len(shape):
@@ -585,7 +624,7 @@ def _axes(graph: _Graph, node: Any) -> Iterator[Finding]:
         takers = [taker for out in node.output for taker in graph.takers.get(out, ())]
         wanted = {"Conv": 0, "ConvTranspose": 1}
         if wrong := [t for t in takers if t.op_type in wanted and axis % len(shape) != wanted[t.op_type]]:
-            message = f"scales along axis {axis}, where {wrong[0].op_type} has its outputs along another: not in int8"
+            message = f"scales along axis {axis}, where TensorRT wants them along the outputs of {wrong[0].op_type}"
             yield Finding("qdq-axis", "error", name, message, "quantise weights per output channel")
 
 

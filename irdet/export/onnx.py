@@ -25,6 +25,7 @@ from irdet.engines.onnx import OnnxEngine
 from irdet.engines.probe import as_batch
 from irdet.export.frames import check_frames
 from irdet.export.graph import Deployable, deployable
+from irdet.export.lint import lint_own
 from irdet.export.simplify import simplify
 from irdet.models import LoadedModel
 
@@ -101,7 +102,8 @@ def export_onnx(
 
     Raises:
         UsageError: The size is not a multiple of the network's stride.
-        IrdetError: The file does not compute what torch computes, or has another opset than asked for.
+        IrdetError: The file does not compute what torch computes, has another opset than asked for, or is one that
+            TensorRT would refuse.
         MissingDependency: onnx or onnxruntime is not installed.
     """
     require("onnx", "export", "exporting to ONNX")
@@ -145,6 +147,7 @@ def export_onnx(
             notes += (
                 "the network finds no target in the frames of the check; was it trained? --data DIR brings others",
             )
+        notes += lint_own(final, info)
         golden = publish(final, path, record(info, frames, references))
     return Exported(path, golden, info, parity, notes)
 

@@ -22,6 +22,7 @@ from irdet.engines.probe import as_batch
 from irdet.export import fp16, gate, int8
 from irdet.export.calibration import Calibration, Parts, calibrate, deal, observe, prepared
 from irdet.export.frames import check_frames
+from irdet.export.lint import lint_own
 from irdet.export.onnx import Exported, OnnxOptions, export_onnx, label, publish, record
 from irdet.models import LoadedModel
 
@@ -169,6 +170,7 @@ def export_reduced(
                 f"{parity.tolerance:g} is allowed); {path} was not written"
             )
         notes = draft.warnings + (parts.warnings if parts else ()) + _notes(reduction, parts is not None)
+        notes += tuple(note for note in lint_own(final, info) if note not in notes)
         beside = publish(final, path, golden)
     return Exported(path, beside, info, parity, notes), reduction
 
