@@ -17,7 +17,8 @@ from irdet.cli.options import (
     ThreadsOption,
     ThresholdOption,
 )
-from irdet.core.errors import MissingDependency
+from irdet.cli.track_options import StabiliseOption, TrackerOption, tracker_options
+from irdet.core.errors import MissingDependency, UsageError
 
 if TYPE_CHECKING:
     from irdet.evaluation.evaluate import Evaluation
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
 
 def eval_(
     data: Annotated[
-        Path,
+        Path | None,
         typer.Option("--data", metavar="DIR", help="Images and masks, or an index file (.txt).", show_default=False),
-    ],
+    ] = None,
     model: ModelOption = None,
     split: Annotated[
         str | None, typer.Option("--split", help="Part of the data set, for instance test.", show_default=False)
@@ -49,6 +50,28 @@ def eval_(
         float | None,
         typer.Option("--fps", min=0.0, help="Frame rate, to tell false targets per hour.", show_default=False),
     ] = None,
+    video: Annotated[
+        Path | None,
+        typer.Option(
+            "--video",
+            metavar="CLIP|DIR",
+            help="In place of --data: a video, or a folder of videos.",
+            rich_help_panel="Video",
+            show_default=False,
+        ),
+    ] = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option(
+            "--truth",
+            metavar="CSV",
+            help="Its targets: frame, x, y, w, h and, where several, id.  [dim]\\[default: NAME.csv beside it][/dim]",
+            rich_help_panel="Video",
+            show_default=False,
+        ),
+    ] = None,
+    stabilise: StabiliseOption = False,
+    tracker: TrackerOption = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -68,16 +91,36 @@ def eval_(
     """Measures a model on labelled data: IoU, nIoU, Pd, Fa and more, curves, and the images that go worst.
 
     With --resize, images and masks are resized and the metrics measured there: 512x512 is the papers' protocol.
+    With --video, Pd and false targets of single frames are measured on clips, then those of confirmed tracks, with
+    purity, switches and the time to confirm; frames are not resized there unless --resize says so.
     """
     from irdet.cli.console import console, print_json, print_table, progress
+    from irdet.cli.eval_video import measure_video
     from irdet.cli.rundir import run_folder
     from irdet.core.threshold import parse_threshold
     from irdet.data.sirst import load_dataset
     from irdet.engines import open_engine
     from irdet.evaluation.evaluate import evaluate
     from irdet.evaluation.report import save_curves, save_figures
+    from irdet.evaluation.video import find_clips
     from irdet.runtime.detector import Detector
 
+    if (data is None) == (video is None):
+        raise UsageError("name what to measure on: --data DIR for images and masks, or --video CLIP")
+    if video is None and (truth or stabilise or tracker):
+        name = "--truth" if truth else "--stabilise" if stabilise else "--tracker"
+        raise UsageError(f"{name} is about --video, and what is measured is --data {data}")
+    if video is not None:
+        clips, options = find_clips(video, truth), tracker_options(tracker)
+        with open_engine(model, device=device, threads=threads) as engine:
+            for note in () if quiet else engine.notes:
+                console().print(note, markup=False)
+            level = None if threshold is None else parse_threshold(threshold)
+            detector = Detector(engine, threshold=level, resize=resize)
+            folder = run_folder(output, "eval", video.stem or "video", exist_ok)
+            measure_video(detector, clips, folder, options, stabilise=stabilise, as_json=as_json, quiet=quiet)
+        return
+    assert data is not None
     dataset = load_dataset(data, split, empty_truth=target_free)
     with open_engine(model, device=device, threads=threads) as engine:
         for note in () if quiet else engine.notes:

@@ -30,6 +30,7 @@ from irdet.cli.source_options import (
     StrideOption,
     source_options,
 )
+from irdet.cli.track_options import StabiliseOption, TrackerOption, TrackOption, outcome, tracker_options
 from irdet.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -94,6 +95,9 @@ def infer(
     raw_dtype: RawDtypeOption = None,
     max_pixels: MaxPixelsOption = None,
     give_up: GiveUpOption = None,
+    track: TrackOption = False,
+    stabilise: StabiliseOption = False,
+    tracker: TrackerOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -101,7 +105,8 @@ def infer(
 
     Writes targets.jsonl (one line a frame), targets.csv (one row a target) and the annotated video or pictures.
     Frames are not resized unless asked: they are padded to the stride of the network, or cut into tiles where the
-    model has a fixed size.
+    model has a fixed size. With --track, tracks.jsonl, tracks.csv and tracks.mot.txt (of the MOT challenge) are written
+    too, and the tracks are drawn.
     """
     from irdet.cli.console import console, out, print_json, print_table, progress
     from irdet.cli.rundir import run_folder
@@ -109,6 +114,7 @@ def infer(
     from irdet.core.threshold import parse_threshold, threshold_record
     from irdet.engines import open_engine
     from irdet.runtime.detector import Detector
+    from irdet.runtime.follow import Follower
     from irdet.runtime.pipeline import run
     from irdet.runtime.sinks import WindowSink
     from irdet.runtime.sources import open_source
@@ -117,6 +123,9 @@ def infer(
         if not quiet:
             console().print(line, markup=False, soft_wrap=True)
 
+    if not track and (stabilise or tracker):
+        raise UsageError(f"{'--stabilise' if stabilise else '--tracker'} is about tracks: add --track")
+    follower = Follower(tracker_options(tracker), stabilise) if track else None
     preprocessor = Preprocessor(range_)
     window = WindowSink(f"irdet: {source}") if show else None
     taken = source_options(
@@ -144,7 +153,7 @@ def infer(
         for note in (*engine.notes, *frames.notes):
             tell(note)
         folder = run_folder(output, "infer", frames.name, exist_ok)
-        sinks = _sinks(folder, frames, pictures=not no_video, masks=masks)
+        sinks = _sinks(folder, frames, pictures=not no_video, masks=masks, tracks=track)
         _spare(source, sinks)
         frames.skipped.listen(lambda one: console().print(f"skipped: {one.reason}", markup=False, soft_wrap=True))
         sample = _Sample()
@@ -155,7 +164,8 @@ def infer(
                 advance(1, targets=len(detection.targets))
                 return window is None or not window.closed
 
-            summary = run(frames, preprocessor, detector, sinks if window is None else [*sinks, window], on_frame)
+            shown = sinks if window is None else [*sinks, window]
+            summary = run(frames, preprocessor, detector, shown, on_frame, follower)
 
     if rest := summary.skipped_frames - sum(skipped.frames for skipped in summary.skipped):
         console().print(f"skipped: {rest} more", markup=False)
@@ -166,13 +176,16 @@ def infer(
             "runtime": engine.runtime,
             "threshold": threshold_record(detector.threshold),
         }
-        print_json({**about, **summary.to_dict(), "files": files})
+        tracked = {} if follower is None else {"tracks": follower.summary().to_dict()}
+        print_json({**about, **summary.to_dict(), **tracked, "files": files})
         return
     if sample.rows:
         title, rows = sample.table(video=frames.is_video)
         print_table(title, rows, ("frame", "time" if frames.is_video else "image", "x", "y", "px", "score", "SCR"))
     if not quiet:
         print_table("Where the time went", *_stages(summary))
+    if follower is not None:
+        out().print(outcome(follower.summary(), summary.frames), markup=False)
     out().print(_outcome(summary), markup=False)
     for file in files:
         out().print(f"  {file}", markup=False, soft_wrap=True)
@@ -189,10 +202,17 @@ def _read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
     return pixels != 0 if pixels.ndim == 2 else (pixels[:, :, :3] != 0).any(axis=2)
 
 
-def _sinks(folder: Path, source: Source, *, pictures: bool, masks: bool) -> list[Sink]:
+def _sinks(folder: Path, source: Source, *, pictures: bool, masks: bool, tracks: bool) -> list[Sink]:
     from irdet.runtime.sinks import CsvSink, JsonLinesSink, MaskSink, PictureSink, VideoSink
+    from irdet.runtime.track_sinks import MotSink, TrackCsvSink, TrackLinesSink
 
     sinks: list[Sink] = [JsonLinesSink(folder / "targets.jsonl"), CsvSink(folder / "targets.csv")]
+    if tracks:
+        sinks += [
+            TrackLinesSink(folder / "tracks.jsonl"),
+            TrackCsvSink(folder / "tracks.csv"),
+            MotSink(folder / "tracks.mot.txt"),
+        ]
     if masks:
         sinks.append(MaskSink(folder / "masks"))
     if pictures and source.is_video:

@@ -14,9 +14,9 @@ MAX_SIDE = 384
 #: Phase correlation takes all scales of structure for equally true, so it looks at a quarter of the pixels of that.
 COARSE = 0.5
 
-#: Structure between these two scales is compared (standard deviations of the blurs, px): finer is noise, and
-#: gradients of the sky and vignetting do not move.
-FINE, WIDE = 1.0, 6.0
+#: Structure between these two scales is compared (standard deviation of a blur, side of a mean, px): finer is noise,
+#: and gradients of the sky and vignetting do not move.
+FINE, WIDE = 1.0, 21
 
 #: What stands out by more than so many standard deviations is cut: a bright target is not the background.
 CLIP = 3.0
@@ -59,7 +59,7 @@ class CameraMotion:
         least: Correlation from which on two frames are alike.
     """
 
-    def __init__(self, least: float = 0.3) -> None:
+    def __init__(self, least: float = 0.5) -> None:
         self._least = least
         self._last: NDArray[np.float32] | None = None
 
@@ -91,10 +91,13 @@ def _reduced(pixels: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
 
 def _structure(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     """Returns the structure of a frame between the two scales, of unit deviation, cut at `CLIP`."""
-    band = cv2.GaussianBlur(pixels, (0, 0), FINE) - cv2.GaussianBlur(pixels, (0, 0), WIDE)
+    fine, wide = cv2.GaussianBlur(pixels, (0, 0), FINE), cv2.blur(pixels, (WIDE, WIDE))
     # The deviation that the middle half of the pixels tells is not that of the targets.
-    low, high = np.percentile(band.ravel()[::7], (25, 75))
-    return np.clip(band / np.float32(max((high - low) / 1.35, LEAST)), -CLIP, CLIP)
+    low, high = np.percentile((fine - wide).ravel()[::7], (25, 75))
+    cut = np.float32(CLIP * max((high - low) / 1.35, LEAST))
+    # What stands out would also darken everything around it: it is left out of the wide mean.
+    wide = cv2.blur(np.where(np.abs(fine - wide) > cut, wide, pixels), (WIDE, WIDE))
+    return np.clip((fine - wide) * np.float32(CLIP / cut), -CLIP, CLIP)
 
 
 def _shift(last: NDArray[np.float32], new: NDArray[np.float32]) -> tuple[float, float]:

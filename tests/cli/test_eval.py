@@ -143,3 +143,62 @@ def test_threshold_rules(irdet_command, arguments: list[object], tmp_path: Path)
         assert result.code == 0 and figures["threshold"] == recorded and figures["pd"] > 0
     result = irdet_command("eval", *arguments, "--threshold", "much")
     assert result.code == 2 and "mean+Fstd" in result.err and result.err.count("\n") == 1
+
+
+def save_clip(folder: Path, name: str, truth: bool = True) -> Path:
+    """Images of a bright target that moves to the right, 20 of them, as a video, with its truth."""
+    from irdet.data.synth.write import CODECS
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path, lines = folder / f"{name}.avi", ["frame,id,x,y,w,h"]
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*CODECS[".avi"][0]), 25, (64, 48), False)
+    for index in range(20):
+        image = np.full((48, 64), 20, np.uint8)
+        image[20:23, 5 + 2 * index : 8 + 2 * index] = 220
+        if index == 7:
+            image[5, 50] = 255
+        writer.write(image)
+        lines.append(f"{index},1,{5 + 2 * index},20,3,3")
+    writer.release()
+    if truth:
+        path.with_suffix(".csv").write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_video(irdet_command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    pytest.importorskip("scipy")
+    monkeypatch.chdir(tmp_path)
+    model = save_model(tmp_path / "model.onnx")
+    one, _ = save_clip(tmp_path / "clips", "one"), save_clip(tmp_path / "clips", "two")
+    result = irdet_command("eval", "--video", one, "--model", model, "--threads", 1, "--json", "--quiet")
+    assert (result.code, result.err) == (0, "")
+    figures = json.loads(result.out)
+    (clip,) = figures["clips"]
+    assert (clip["detections"]["pd"], clip["detections"]["false"], clip["detections"]["frames"]) == (1, 1, 20)
+    assert clip["detections"]["false_per_hour"] == pytest.approx(3600 / 0.8)
+    assert (clip["tracks"]["pd"], clip["tracks"]["false_tracks"], clip["tracks"]["frames_to_confirm"]) == (0.9, 0, 3)
+    assert figures["tracker"]["confirm"] == 3
+    assert json.loads(Path("runs/eval/one/video.json").read_text())["clips"] == figures["clips"]
+
+    arguments = ["eval", "--video", tmp_path / "clips", "--model", model, "--tracker", "confirm=5", "--stabilise"]
+    result = irdet_command(*arguments, "--threads", 1)
+    assert result.code == 0, result.err
+    rows = [line.split() for line in result.out.splitlines()]
+    assert [row[0] for row in rows if row and row[0] in ("one", "two", "all")] == ["one", "two", "all"] * 2
+    assert ["all", "0.800", "0.000", "2", "0", "0"] in [row[:6] for row in rows]
+
+
+def test_video_misused(irdet_command, arguments: list[object], tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    pytest.importorskip("scipy")
+    clip = save_clip(tmp_path, "bare", truth=False)
+    model = arguments[:2]
+    for wrong, message in (
+        ([*arguments, "--video", clip], "--data DIR for images and masks, or --video CLIP"),
+        (model, "--data DIR"),
+        ([*arguments, "--truth", "a.csv"], "--truth is about --video"),
+        ([*model, "--video", clip], "bare.csv is not there"),
+        ([*model, "--video", clip, "--truth", model[1], "--tracker", "gait=4"], "did you mean gate?"),
+    ):
+        result = irdet_command("eval", *wrong)
+        assert result.code in (1, 2) and message in result.err and result.err.count("\n") == 1
+    assert not (tmp_path / "runs").exists()

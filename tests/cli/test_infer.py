@@ -318,3 +318,40 @@ def test_neither_torch_nor_onnx_is_imported(model: Path) -> None:
     result = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, env=environment)
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_tracks(irdet_command: Command, model: Path) -> None:
+    pytest.importorskip("scipy")
+    clip(Path("clip.mkv"), 12)
+    arguments = ["infer", "clip.mkv", "--model", model, "--track", "--stabilise", "--tracker", "confirm=4", "--quiet"]
+    result = irdet_command(*arguments, "-o", "out")
+    assert result.code == 0 and result.err == ""
+    names = {"targets.jsonl", "targets.csv", "tracks.jsonl", "tracks.csv", "tracks.mot.txt", "annotated.mkv"}
+    assert {path.name for path in Path("out").iterdir()} == names
+    lines = [json.loads(line) for line in Path("out/tracks.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [line["tracks"][0]["state"] for line in lines] == ["tentative"] * 3 + ["confirmed"] * 9
+    (last,) = lines[-1]["tracks"]
+    assert (last["x"], last["y"], last["vx"], last["vy"]) == pytest.approx((22, 21, 1, 0), abs=0.3)
+    assert len(Path("out/tracks.mot.txt").read_text(encoding="utf-8").splitlines()) == 9
+    assert "1 confirmed track in 9 frames" in result.out and "of 12 frames" in result.out
+
+    result = irdet_command(*arguments, "-o", "json", "--json", "--no-video")
+    figures = json.loads(result.out)
+    assert (figures["tracks"]["tracks"], figures["tracks"]["longest"]) == (1, 12)
+    assert figures["stages"]["tracks"]["total_s"] > 0 and len(figures["files"]) == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--stabilise"], "--stabilise is about tracks: add --track"),
+        (["--tracker", "coast=3"], "--tracker is about tracks: add --track"),
+        (["--track", "--tracker", "coats=3"], "did you mean coast?"),
+    ],
+)
+def test_tracks_misused(irdet_command: Command, model: Path, arguments: list[str], message: str) -> None:
+    pytest.importorskip("scipy")
+    save(Path("a.png"), scene())
+    result = irdet_command("infer", "a.png", "--model", model, *arguments)
+    assert result.code == 2 and message in result.err and result.err.count("\n") == 1
+    assert not Path("runs").exists()

@@ -44,10 +44,13 @@ def test_a_bright_target_is_not_the_background() -> None:
     assert (motion.dx, motion.dy) == pytest.approx((0, 0), abs=0.05)
 
 
-def test_noise_alone_is_not_trusted() -> None:
+@pytest.mark.parametrize("target", [0.5, 0.7, 1.0])
+def test_noise_is_not_trusted_even_with_a_target_in_it(target: float) -> None:
     camera = CameraMotion()
-    for _ in range(5):
-        motion = camera(rng.normal(0.5, 0.02, (120, 160)).astype(np.float32))
+    for index in range(6):
+        picture = rng.normal(0.5, 0.02, (60, 90)).astype(np.float32)
+        picture[20:23, 10 + index : 13 + index] = target
+        motion = camera(picture)
         assert (motion.dx, motion.dy, motion.trusted) == (0.0, 0.0, False)
 
 
