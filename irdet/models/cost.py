@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from irdet.core.errors import UsageError
+from irdet.models.alcnet import PatchContrast
 from irdet.models.mlcl import Network
 
 #: The receptive field is looked for in rows of this width first, then in wider ones (pixels).
@@ -76,8 +77,9 @@ def receptive_field(module: Network) -> int:
     """Measures how wide a span of input pixels one output pixel depends on.
 
     In a copy of the network every weight is made positive, so that nothing cancels and every ReLU lets through, and
-    maximum becomes mean, so that every pixel of its window counts. The input pixels with a gradient are then those
-    that the output pixel depends on. Pixels of one stride period see differently far; the largest span is returned.
+    maxima and contrasts become means, so that every pixel of their windows counts. The input pixels with a gradient
+    are then those that the output pixel depends on. Pixels of one stride period see differently far; the largest span
+    is returned.
     Kernels are square, so one row tells all.
     """
     network = _transparent(module)
@@ -102,6 +104,9 @@ def _transparent(module: Network) -> nn.Module:
         for name, child in parent.named_children():
             if isinstance(child, nn.MaxPool2d):
                 setattr(parent, name, nn.AvgPool2d(child.kernel_size, child.stride, child.padding))
+            elif isinstance(child, PatchContrast):
+                reach = max(child.shifts)
+                setattr(parent, name, nn.AvgPool2d(2 * reach + 1, 1, reach))
             elif isinstance(child, nn.BatchNorm2d):
                 setattr(parent, name, nn.Identity())
     with torch.no_grad():

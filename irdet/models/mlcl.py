@@ -16,6 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+#: Channels of the levels of the authors' backbone, the finest first.
+WIDTHS = (16, 32, 64)
+
 
 def conv(
     inputs: int, outputs: int, kernel: int = 3, *, dilation: int = 1, stride: int = 1, bias: bool = True
@@ -110,11 +113,14 @@ class BFPN(nn.Module):
         width: Channels of the pyramid.
         align_corners: True is the authors' corner rule. False is the half-pixel rule, which does not depend on the
             frame's size, so a padded or tiled frame gives the same answer, and which every runtime has fast code for.
+        linear: Leave the ReLU behind the projections out: a plain feature pyramid (Lin et al. 2017).
     """
 
-    def __init__(self, widths: Sequence[int], width: int, *, align_corners: bool) -> None:
+    def __init__(self, widths: Sequence[int], width: int, *, align_corners: bool, linear: bool = False) -> None:
         super().__init__()
-        self.laterals = nn.ModuleList(nn.Sequential(conv(w, width, 1), nn.ReLU()) for w in widths)
+        self.laterals = nn.ModuleList(
+            nn.Sequential(conv(w, width, 1), *([] if linear else [nn.ReLU()])) for w in widths
+        )
         self.align_corners = align_corners
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
@@ -132,6 +138,19 @@ def stage(inputs: int, width: int, blocks: int, *, down: bool, light: bool = Fal
     return nn.Sequential(
         ResidualBlock(inputs, width, down=down, light=light),
         *(ResidualBlock(width, width, light=light) for _ in range(blocks - 1)),
+    )
+
+
+def stem() -> nn.Sequential:
+    """What the authors' backbone begins with: two convolutions at full size, 16 channels."""
+    return nn.Sequential(conv(1, 16), nn.BatchNorm2d(16), nn.ReLU(), conv(16, 16), nn.BatchNorm2d(16), nn.ReLU())
+
+
+def stages(blocks: int) -> nn.ModuleList:
+    """The three levels of the authors' backbone, `WIDTHS` channels at 1, 1/2 and 1/4 of the frame's size."""
+    return nn.ModuleList(
+        stage(inputs, width, blocks, down=level > 0)
+        for level, (inputs, width) in enumerate(zip((16, *WIDTHS), WIDTHS, strict=False))
     )
 
 
@@ -156,16 +175,10 @@ class MLCLNet(Network):
 
     def __init__(self, blocks: int) -> None:
         super().__init__()
-        widths = (16, 32, 64)
-        self.stem = nn.Sequential(
-            conv(1, 16), nn.BatchNorm2d(16), nn.ReLU(), conv(16, 16), nn.BatchNorm2d(16), nn.ReLU()
-        )
-        self.stages = nn.ModuleList(
-            stage(inputs, width, blocks, down=level > 0)
-            for level, (inputs, width) in enumerate(zip((16, *widths), widths, strict=False))
-        )
-        self.mlcl = nn.ModuleList(MLCL(width) for width in widths)
-        self.bfpn = BFPN(widths, 64, align_corners=True)
+        self.stem = stem()
+        self.stages = stages(blocks)
+        self.mlcl = nn.ModuleList(MLCL(width) for width in WIDTHS)
+        self.bfpn = BFPN(WIDTHS, 64, align_corners=True)
         self.head = nn.Sequential(conv(64, 64, 1), nn.ReLU(), conv(64, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from irdet.core.errors import unknown_name
+from irdet.models.alcnet import ALCNet
 from irdet.models.mlcl import MLCLEdge, MLCLNet, Network
+from irdet.models.resnet20_fpn import ResNet20FPN
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ _SPECS = (
     ModelSpec("mlcl-base", lambda: MLCLNet(blocks=3), "the authors' network, 3 blocks per level"),
     ModelSpec("mlcl-small", lambda: MLCLNet(blocks=2), "the authors' network, 2 blocks per level"),
     ModelSpec("mlcl-edge", MLCLEdge, "irdet's network for edge devices"),
+    ModelSpec("resnet20-fpn", ResNet20FPN, "mlcl-base without local contrast: the baseline of its paper"),
+    ModelSpec("alcnet", ALCNet, "attentional local contrast network (Dai et al. 2021)"),
 )
 
 #: Every network that irdet can build, by name.

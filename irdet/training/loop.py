@@ -81,7 +81,8 @@ def train(
     """Trains a network and leaves `best.pt`, `last.pt`, `log.csv`, TensorBoard events and `predictions.png`.
 
     On one machine with the same number of threads, a run that was interrupted and resumed ends with the very weights
-    of a run that was not: the crops of a step depend on its number alone, and `last.pt` holds all that changes.
+    of a run that was not: the crops and the dropout of a step depend on its number alone, and `last.pt` holds all that
+    changes.
 
     Args:
         recipe: What to do.
@@ -157,6 +158,7 @@ def train(
             rate = recipe.learning_rate * rate_at(step, total, recipe.warmup)
             for group in optimizer.param_groups:
                 group["lr"] = rate
+            torch.manual_seed(recipe.seed + step)  # what dropout leaves out depends on the step alone, too
             with torch.autocast(where.type, torch.float16, enabled=where.type == "cuda"):
                 logits = module(images.contiguous(memory_format=torch.channels_last))
             loss = detection_loss(logits, masks, recipe)

@@ -82,6 +82,9 @@ _RECIPES = (
     Recipe(name="edge-v3", model="mlcl-edge", epochs=90, learning_rate=8e-4, ema=0.999, fold=0, validate_every=10),
     Recipe(name="small-v1", model="mlcl-small", epochs=110),
     Recipe(name="base-v1", model="mlcl-base", epochs=110),
+    # What came before, at the budget of small-v1.
+    Recipe(name="fpn-v1", model="resnet20-fpn", epochs=110),
+    Recipe(name="alcnet-v1", model="alcnet", epochs=110),
 )
 
 #: The recipes that come with irdet, by name.

@@ -23,8 +23,9 @@ def lived_in(name: str) -> nn.Module:
     with torch.no_grad():
         for layer in module.modules():
             if isinstance(layer, nn.BatchNorm2d):
-                layer.weight.uniform_(0.5, 1.5)
-                layer.bias.normal_(0, 0.3)
+                if layer.affine:
+                    layer.weight.uniform_(0.5, 1.5)
+                    layer.bias.normal_(0, 0.3)
                 layer.running_mean.normal_(0, 0.3)  # type: ignore[union-attr]
                 layer.running_var.uniform_(0.3, 2)  # type: ignore[union-attr]
     return module.eval()
@@ -43,8 +44,19 @@ def test_folding_is_exact(name: str) -> None:
 
 
 def test_a_batchnorm_that_cannot_be_folded_is_named() -> None:
-    with pytest.raises(ModelError, match="BatchNorm at 1 does"):
-        fold_batchnorm(nn.Sequential(nn.ReLU(), nn.BatchNorm2d(1)))
+    with pytest.raises(ModelError, match="BatchNorm at 1 is not one over images"):
+        fold_batchnorm(nn.Sequential(nn.ReLU(), nn.BatchNorm1d(1)))
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_a_batchnorm_behind_no_convolution_becomes_a_factor_and_a_summand(affine: bool) -> None:
+    torch.manual_seed(2)
+    module = nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3, affine=affine)).double()
+    x = 2 + 3 * torch.randn(4, 3, 8, 8, dtype=torch.float64)
+    module(x)  # in training mode: it takes on some of the mean and variance
+    folded = fold_batchnorm(module)
+    assert not [layer for layer in folded.modules() if isinstance(layer, nn.BatchNorm2d)]
+    torch.testing.assert_close(folded(x), module.eval()(x), rtol=1e-12, atol=1e-12)
 
 
 class Tiny(nn.Module):

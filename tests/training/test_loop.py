@@ -72,17 +72,23 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_and_resumed_equals_uninterrupted(data: TrainingData, tmp_path: Path, kind: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("kind", "model"),
+    [(signal.SIGINT, "mlcl-edge"), (signal.SIGTERM, "alcnet")],  # the second has dropout
+)
+def test_interrupted_and_resumed_equals_uninterrupted(
+    data: TrainingData, tmp_path: Path, kind: signal.Signals, model: str
+) -> None:
+    recipe = RECIPE.replace(model=model)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir()
     parts.mkdir()
-    complete = train(RECIPE, data, whole)
+    complete = train(recipe, data, whole)
     before = signal.getsignal(kind)
-    first = train(RECIPE, data, parts, advance=StopAt(4, kind))  # in the middle of the second epoch
+    first = train(recipe, data, parts, advance=StopAt(4, kind))  # in the middle of the second epoch
     assert complete.finished and not first.finished and first.epoch == 1
     assert signal.getsignal(kind) is before, "the signal's handler is put back"
-    second = train(RECIPE, data, parts, resume=True)
+    second = train(recipe, data, parts, resume=True)
     assert second.finished
 
     for name in ("last.pt", "best.pt"):
