@@ -10,11 +10,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -77,6 +79,86 @@ def irdet_command(capfd: pytest.CaptureFixture[str]) -> Callable[..., CommandRes
     return run
 
 
+#: numpy's types -> ONNX's numbers of them (onnx.proto, TensorProto.DataType).
+ONNX_TYPES = MappingProxyType({"float32": 1, "uint8": 2, "int64": 7, "float16": 10})
+
+Port = tuple[str, str, Sequence[int | str]]
+Node = tuple[str, Sequence[str], Sequence[str], Mapping[str, "int | str | Sequence[int]"]]
+
+
+def message(*fields: tuple[int, int | str | bytes]) -> bytes:
+    """A protobuf message: whole numbers from 0 on, and text or bytes with their length."""
+    out = b""
+    for number, value in fields:
+        if isinstance(value, int):
+            out += _varint(number << 3) + _varint(value)
+        else:
+            data = value.encode() if isinstance(value, str) else value
+            out += _varint(number << 3 | 2) + _varint(len(data)) + data
+    return out
+
+
+def _varint(value: int) -> bytes:
+    out = b""
+    while value > 0x7F:
+        out += bytes([value & 0x7F | 0x80])
+        value >>= 7
+    return out + bytes([value])
+
+
+@pytest.fixture(scope="session")
+def protobuf() -> Callable[..., bytes]:
+    """`message`."""
+    return message
+
+
+@pytest.fixture(scope="session")
+def write_graph() -> Callable[..., Path]:
+    """Writes an ONNX file without onnx, which devices do not have; see `write`."""
+
+    def attribute(name: str, value: int | str | Sequence[int]) -> bytes:
+        if isinstance(value, int):
+            return message((1, name), (3, value), (20, 2))
+        if isinstance(value, str):
+            return message((1, name), (4, value), (20, 3))
+        return message((1, name), *((8, one) for one in value), (20, 7))
+
+    def node(operator: str, inputs: Sequence[str], outputs: Sequence[str], options: Mapping[str, Any]) -> bytes:
+        names = [*((1, name) for name in inputs), *((2, name) for name in outputs)]
+        return message(*names, (4, operator), *((5, attribute(*one)) for one in options.items()))
+
+    def port(name: str, kind: str, shape: Sequence[int | str]) -> bytes:
+        sides = [(1, message((1, side) if isinstance(side, int) else (2, side))) for side in shape]
+        return message((1, name), (2, message((1, message((1, ONNX_TYPES[kind]), (2, message(*sides)))))))
+
+    def constant(name: str, value: Any) -> bytes:
+        array = np.asarray(value)
+        kind = (2, ONNX_TYPES[array.dtype.name])
+        return message(*((1, side) for side in array.shape), kind, (8, name), (9, array.tobytes()))
+
+    def write(
+        path: Path,
+        nodes: Sequence[Node],
+        inputs: Sequence[Port],
+        outputs: Sequence[Port],
+        constants: Mapping[str, Any] = MappingProxyType({}),
+        metadata: Mapping[str, str] = MappingProxyType({}),
+    ) -> Path:
+        """Nodes are (operator, inputs, outputs, attributes), ports (name, numpy's type, shape)."""
+        graph = message(
+            *((1, node(*one)) for one in nodes),
+            (2, "graph"),
+            *((5, constant(*one)) for one in constants.items()),
+            *((11, port(*one)) for one in inputs),
+            *((12, port(*one)) for one in outputs),
+        )
+        entries = [(14, message((1, key), (2, value))) for key, value in metadata.items()]
+        path.write_bytes(message((1, 8), (8, message((1, ""), (2, 17))), (7, graph), *entries))
+        return path
+
+    return write
+
+
 @pytest.fixture(scope="session")
 def sharp_model() -> Callable[..., LoadedModel]:
     """Makes networks with random weights that find targets: `sharp_model("mlcl-edge", threshold=0.3)`.
@@ -84,7 +166,7 @@ def sharp_model() -> Callable[..., LoadedModel]:
     The last layer is scaled so that one pixel in two hundred of a made frame stands above the threshold, and few stand
     close to it.
     """
-    import torch
+    torch = pytest.importorskip("torch", reason="the networks need torch: pip install 'irdet[train]'")
 
     from irdet.core.info import ModelInfo
     from irdet.engines.probe import as_batch, probe_frame

@@ -19,45 +19,43 @@ from irdet.core.info import METADATA_KEY, ModelInfo
 from irdet.runtime.sinks import VideoSink
 from irdet.runtime.sources import open_source
 
-onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 ROOT = Path(__file__).resolve().parents[2]
 Command = Callable[..., Any]
 
 
-def contrast_model(path: Path, size: tuple[int, int] | None = None) -> Path:
+@pytest.fixture(scope="module")
+def contrast_model(write_graph: Callable[..., Path]) -> Callable[..., Path]:
     """A real ONNX model without training: the difference of a pixel and the mean around it, and a sigmoid."""
-    helper, numpy_helper = onnx.helper, onnx.numpy_helper
-    kernel = np.full((1, 1, 13, 13), -1 / 169, np.float32)
-    kernel[0, 0, 6, 6] += 1
-    constants = {
-        "pads": np.array([0, 0, 6, 6, 0, 0, 6, 6], np.int64),
-        "kernel": kernel,
-        "least": np.array(0.1, np.float32),
-        "gain": np.array(60, np.float32),
-    }
-    nodes = [
-        helper.make_node("Pad", ["frame", "pads"], ["padded"], mode="reflect"),
-        helper.make_node("Conv", ["padded", "kernel"], ["contrast"]),
-        helper.make_node("Sub", ["contrast", "least"], ["above"]),
-        helper.make_node("Mul", ["above", "gain"], ["logits"]),
-        helper.make_node("Sigmoid", ["logits"], ["probability"]),
-    ]
-    shape = ["n", 1, *(size or ("h", "w"))]
-    ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in ("frame", "probability")]
-    initializers = [numpy_helper.from_array(value, name) for name, value in constants.items()]
-    graph = helper.make_graph(nodes, "contrast", [ends[0]], [ends[1]], initializers)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    height, width = size or (None, None)
-    info = ModelInfo("contrast", stride=8, height=height, width=width, irdet_version="0")
-    helper.set_model_props(model, {METADATA_KEY: info.to_json()})
-    onnx.save(model, str(path))
-    return path
+
+    def build(path: Path, size: tuple[int, int] | None = None) -> Path:
+        kernel = np.full((1, 1, 13, 13), -1 / 169, np.float32)
+        kernel[0, 0, 6, 6] += 1
+        constants = {
+            "pads": np.array([0, 0, 6, 6, 0, 0, 6, 6], np.int64),
+            "kernel": kernel,
+            "least": np.array(0.1, np.float32),
+            "gain": np.array(60, np.float32),
+        }
+        nodes = [
+            ("Pad", ["frame", "pads"], ["padded"], {"mode": "reflect"}),
+            ("Conv", ["padded", "kernel"], ["contrast"], {}),
+            ("Sub", ["contrast", "least"], ["above"], {}),
+            ("Mul", ["above", "gain"], ["logits"], {}),
+            ("Sigmoid", ["logits"], ["probability"], {}),
+        ]
+        shape = ("n", 1, *(size or ("h", "w")))
+        height, width = size or (None, None)
+        info = ModelInfo("contrast", stride=8, height=height, width=width, irdet_version="0")
+        ends = [[(name, "float32", shape)] for name in ("frame", "probability")]
+        return write_graph(path, nodes, *ends, constants, {METADATA_KEY: info.to_json()})
+
+    return build
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model(contrast_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     return contrast_model(tmp_path_factory.mktemp("model") / "contrast.onnx")
 
 
@@ -178,7 +176,9 @@ def test_options_reach_the_detector(irdet_command: Command, model: Path) -> None
     assert places("a.png", "--device", "cpu", "--threads", "1", "--connectivity", "4") == both
 
 
-def test_model_of_a_fixed_size(irdet_command: Command, model: Path, tmp_path: Path) -> None:
+def test_model_of_a_fixed_size(
+    irdet_command: Command, model: Path, contrast_model: Callable[..., Path], tmp_path: Path
+) -> None:
     fixed = contrast_model(tmp_path / "fixed.onnx", size=(64, 64))
     save(Path("images/large.png"), scene(150, 100, height=131, width=203))
     save(Path("images/small.png"), scene(2, 3, height=7, width=6))
