@@ -11,6 +11,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +71,15 @@ class Truth:
 
     boxes: Mapping[int, tuple[Box, ...]]
 
+    @cached_property
+    def span(self) -> tuple[int, float]:
+        """The first and the last frame that is judged."""
+        return (min(self.boxes), max(self.boxes)) if self.boxes else (0, math.inf)
+
     def judges(self, frame: int) -> bool:
         """Tells whether the truth of a frame is known."""
-        return not self.boxes or min(self.boxes) <= frame <= max(self.boxes)
+        first, last = self.span
+        return first <= frame <= last
 
 
 def read_truth(path: Path) -> Truth:
@@ -351,7 +358,7 @@ def evaluate_clip(
                 progress()
     score = scorer.result(clip.stem)
     if not score.detections.frames:
-        raise DataError(f"{clip}: none of its frames is in the truth, which begins at frame {min(truth.boxes)}")
+        raise DataError(f"{clip}: none of its frames is in the truth, which begins at frame {truth.span[0]}")
     return score
 
 

@@ -108,8 +108,8 @@ def annotate(
             if id(target) not in followed:
                 mark = _Mark.of_target(target, scale, grey.shape, style)
                 marks.append(replace(mark, colour=_UNTRACKED, text=""))
-        for track in shown:
-            _draw_trail(picture, track, scale, style)
+        for track, mark in zip(shown, marks, strict=False):
+            _draw_trail(picture, track, mark, scale, style)
     # The best one is drawn last, over the others.
     for mark in reversed(marks):
         _draw_bracket(picture, mark.box, style, mark.colour)
@@ -171,11 +171,17 @@ def _bracket(
     )
 
 
-def _draw_trail(picture: NDArray[np.uint8], track: Track, scale: int, style: _Style) -> None:
-    """Draws where a track came from. Lines take sixteenths of a pixel; pixel centres lie at whole numbers."""
-    points = np.round(((track.trail + 0.5) * scale - 0.5) * 16).astype(np.int32)
-    cv2.polylines(picture, [points], False, _PLATE, style.line + 2, cv2.LINE_AA, 4)
-    cv2.polylines(picture, [points], False, _DOUBTFUL if track.misses else _TARGET, style.line, cv2.LINE_AA, 4)
+def _draw_trail(picture: NDArray[np.uint8], track: Track, mark: _Mark, scale: int, style: _Style) -> None:
+    """Draws where a track came from, up to its bracket: the target stays free."""
+    points = (track.trail + 0.5) * scale - 0.5  # pixel centres lie at whole numbers
+    left, top, right, bottom = mark.box
+    outside = np.flatnonzero(((points < (left, top)) | (points >= (right, bottom))).any(axis=1))
+    if not outside.size:
+        return
+    # Lines take sixteenths of a pixel.
+    line = np.round(points[: outside[-1] + 1] * 16).astype(np.int32)
+    cv2.polylines(picture, [line], False, _PLATE, style.line + 2, cv2.LINE_AA, 4)
+    cv2.polylines(picture, [line], False, mark.colour, style.line, cv2.LINE_AA, 4)
 
 
 def _draw_bracket(picture: NDArray[np.uint8], box: _Box, style: _Style, colour: _Colour) -> None:

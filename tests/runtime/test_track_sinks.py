@@ -94,7 +94,8 @@ def test_tracks_are_drawn(detections: list[Detection]) -> None:
     # Nothing in colour before it is confirmed; then a bracket, and a trail to where it came from.
     assert not drawn(1).any() and drawn(3).any()
     scale, strip = 6, annotate(detections[9].frame, ()).shape[0] - 6 * 60
-    trail = drawn(9)[strip + 21 * scale : strip + 22 * scale, 14 * scale : 40 * scale]
-    assert trail.any(axis=0).mean() > 0.9
+    row = drawn(9)[strip + 21 * scale : strip + 22 * scale]
+    assert row[:, 14 * scale : 40 * scale].any(axis=0).mean() > 0.9
+    assert not row[:, 45 * scale : 50 * scale].any()  # the target itself stays free
     # Coasted: still there, where nothing was found.
     assert not detections[7].targets and drawn(7).any()
