@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +20,16 @@ from irdet.cli.options import (
     ThreadsOption,
     ThresholdOption,
 )
+from irdet.cli.sink_options import (
+    CocoOption,
+    MasksOption,
+    NoVideoOption,
+    Results,
+    ResumeOption,
+    RotateOption,
+    StdoutOption,
+    UdpOption,
+)
 from irdet.cli.source_options import (
     FpsOption,
     GiveUpOption,
@@ -31,6 +43,7 @@ from irdet.cli.source_options import (
     source_options,
 )
 from irdet.cli.track_options import StabiliseOption, TrackerOption, TrackOption, outcome, tracker_options
+from irdet.cli.watch_options import LIVE_HEARTBEAT, HeartbeatOption, MaxStallOption, signals
 from irdet.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -82,11 +95,14 @@ def infer(
     range_: RangeOption = None,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
-    masks: Annotated[bool, typer.Option("--masks", help="Write a mask for each frame.", show_default=False)] = False,
-    no_video: Annotated[
-        bool, typer.Option("--no-video", help="Write no annotated video or pictures.", show_default=False)
-    ] = False,
     show: Annotated[bool, typer.Option("--show", help="Show the frames in a window.", show_default=False)] = False,
+    masks: MasksOption = False,
+    no_video: NoVideoOption = False,
+    coco: CocoOption = False,
+    stdout: StdoutOption = False,
+    udp: UdpOption = None,
+    rotate: RotateOption = None,
+    resume: ResumeOption = None,
     start: StartOption = 0,
     stride: StrideOption = 1,
     limit: LimitOption = None,
@@ -98,6 +114,8 @@ def infer(
     track: TrackOption = False,
     stabilise: StabiliseOption = False,
     tracker: TrackerOption = None,
+    max_stall: MaxStallOption = None,
+    heartbeat: HeartbeatOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -106,7 +124,8 @@ def infer(
     Writes targets.jsonl (one line a frame), targets.csv (one row a target) and the annotated video or pictures.
     Frames are not resized unless asked: they are padded to the stride of the network, or cut into tiles where the
     model has a fixed size. With --track, tracks.jsonl, tracks.csv and tracks.mot.txt (of the MOT challenge) are written
-    too, and the tracks are drawn.
+    too, and the tracks are drawn. Ctrl-C and SIGTERM finish the frame at hand and close the files; --resume goes on
+    from there.
     """
     from irdet.cli.console import console, out, print_json, print_table, progress
     from irdet.cli.rundir import run_folder
@@ -115,7 +134,9 @@ def infer(
     from irdet.engines import open_engine
     from irdet.runtime.detector import Detector
     from irdet.runtime.follow import Follower
-    from irdet.runtime.pipeline import run
+    from irdet.runtime.pipeline import Stalled, Watch, run
+    from irdet.runtime.resume import after
+    from irdet.runtime.resume import resume as last_complete
     from irdet.runtime.sinks import WindowSink
     from irdet.runtime.sources import open_source
 
@@ -123,6 +144,11 @@ def infer(
         if not quiet:
             console().print(line, markup=False, soft_wrap=True)
 
+    if stdout and as_json:
+        raise UsageError("--stdout and --json both want standard output: give one of them")
+    if resume is not None and output is not None:
+        raise UsageError("--resume goes on in the run's own folder: leave --output out")
+    results = Results(not no_video, masks, track, coco, stdout, udp, rotate, resume is not None)
     if not track and (stabilise or tracker):
         raise UsageError(f"{'--stabilise' if stabilise else '--tracker'} is about tracks: add --track")
     follower = Follower(tracker_options(tracker), stabilise) if track else None
@@ -138,7 +164,15 @@ def infer(
         max_pixels=max_pixels,
         give_up=give_up,
     )
-    with open_source(source, taken) as frames, open_engine(model, device=device, threads=threads) as engine:
+    if resume is not None:
+        taken = after(taken, last_complete(resume))
+    with (
+        signals() as stop,
+        open_source(source, taken) as frames,
+        open_engine(model, device=device, threads=threads) as engine,
+    ):
+        if resume is not None and frames.live:
+            raise UsageError(f"--resume is for what can be read again, and {frames.name} is live")
         detector = Detector(
             engine,
             threshold=None if threshold is None else parse_threshold(threshold),
@@ -152,24 +186,35 @@ def infer(
         tell(f"{engine.info.variant} on {engine.runtime}, threshold {detector.threshold:g}; {_describe(frames)}")
         for note in (*engine.notes, *frames.notes):
             tell(note)
-        folder = run_folder(output, "infer", frames.name, exist_ok)
-        sinks = _sinks(folder, frames, pictures=not no_video, masks=masks, tracks=track)
+        folder = resume or run_folder(output, "infer", frames.name, exist_ok)
+        sinks = results.sinks(folder, frames)
         _spare(source, sinks)
         frames.skipped.listen(lambda one: console().print(f"skipped: {one.reason}", markup=False, soft_wrap=True))
         sample = _Sample()
-        with progress("searching", frames.length, quiet) as advance:
+        watch = Watch(
+            stop=stop,
+            max_stall=max_stall,
+            heartbeat=heartbeat or (LIVE_HEARTBEAT if frames.live and not quiet else None),
+            beat=lambda pulse: console().print(str(pulse), markup=False),
+        )
+        try:
+            with progress("searching", frames.length, quiet) as advance:
 
-            def on_frame(detection: Detection) -> bool:
-                sample.add(detection)
-                advance(1, targets=len(detection.targets))
-                return window is None or not window.closed
+                def on_frame(detection: Detection) -> bool:
+                    sample.add(detection)
+                    advance(1, targets=len(detection.targets))
+                    return window is None or not window.closed
 
-            shown = sinks if window is None else [*sinks, window]
-            summary = run(frames, preprocessor, detector, shown, on_frame, follower)
+                shown = sinks if window is None else [*sinks, window]
+                summary = run(frames, preprocessor, detector, shown, on_frame, follower, watch)
+        except Stalled as error:
+            # What hangs can neither be waited for nor closed under its own feet. The results are closed.
+            print(f"irdet: {error}", file=sys.stderr, flush=True)
+            os._exit(stop.exit_code or error.exit_code)
 
     if rest := summary.skipped_frames - sum(skipped.frames for skipped in summary.skipped):
         console().print(f"skipped: {rest} more", markup=False)
-    files = [sink.path for sink in sinks]
+    files = [sink.path for sink in sinks if sink.path is not None]
     if as_json:
         about = {
             "model": engine.info.variant,
@@ -178,17 +223,21 @@ def infer(
         }
         tracked = {} if follower is None else {"tracks": follower.summary().to_dict()}
         print_json({**about, **summary.to_dict(), **tracked, "files": files})
-        return
-    if sample.rows:
-        title, rows = sample.table(video=frames.is_video)
-        print_table(title, rows, ("frame", "time" if frames.is_video else "image", "x", "y", "px", "score", "SCR"))
-    if not quiet:
-        print_table("Where the time went", *_stages(summary))
-    if follower is not None:
-        out().print(outcome(follower.summary(), summary.frames), markup=False)
-    out().print(_outcome(summary), markup=False)
-    for file in files:
-        out().print(f"  {file}", markup=False, soft_wrap=True)
+    elif stdout:
+        tell(_outcome(summary))
+    else:
+        if sample.rows:
+            title, rows = sample.table(video=frames.is_video)
+            print_table(title, rows, ("frame", "time" if frames.is_video else "image", "x", "y", "px", "score", "SCR"))
+        if summary.frames and not quiet:
+            print_table("Where the time went (stages overlap)", *_stages(summary))
+        if follower is not None:
+            out().print(outcome(follower.summary(), summary.frames), markup=False)
+        out().print(f"{_outcome(summary)}; written:", markup=False)
+        for file in files:
+            out().print(f"  {file}", markup=False, soft_wrap=True)
+    again = "" if frames.live or track or rotate or coco else f"; to go on, add --resume {folder}"
+    stop.check(f"{_count(summary.frames, 'frame')}{again}")
 
 
 def _read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -200,26 +249,6 @@ def _read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
             f"--ignore {path}: {pixels.shape[1]}x{pixels.shape[0]} px does not fit frames of {size[0]}x{size[1]} px"
         )
     return pixels != 0 if pixels.ndim == 2 else (pixels[:, :, :3] != 0).any(axis=2)
-
-
-def _sinks(folder: Path, source: Source, *, pictures: bool, masks: bool, tracks: bool) -> list[Sink]:
-    from irdet.runtime.sinks import CsvSink, JsonLinesSink, MaskSink, PictureSink, VideoSink
-    from irdet.runtime.track_sinks import MotSink, TrackCsvSink, TrackLinesSink
-
-    sinks: list[Sink] = [JsonLinesSink(folder / "targets.jsonl"), CsvSink(folder / "targets.csv")]
-    if tracks:
-        sinks += [
-            TrackLinesSink(folder / "tracks.jsonl"),
-            TrackCsvSink(folder / "tracks.csv"),
-            MotSink(folder / "tracks.mot.txt"),
-        ]
-    if masks:
-        sinks.append(MaskSink(folder / "masks"))
-    if pictures and source.is_video:
-        sinks.append(VideoSink(folder / "annotated.mkv", source.fps))
-    elif pictures:
-        sinks.append(PictureSink(folder / "annotated"))
-    return sinks
 
 
 def _spare(source: str, sinks: list[Sink]) -> None:
@@ -237,10 +266,11 @@ def _describe(source: Source) -> str:
 
 
 def _outcome(summary: RunSummary) -> str:
-    skipped = f" ({summary.skipped_frames} more skipped)" if summary.skipped_frames else ""
+    lost = [("skipped", summary.skipped_frames), ("dropped", summary.dropped_frames)]
+    more = ", ".join(f"{count} more {what}" for what, count in lost if count)
     return (
-        f"{_count(summary.frames, 'frame')}{skipped}, {_count(summary.targets, 'target')} in "
-        f"{_count(summary.frames_with_targets, 'frame')}, {summary.fps:.1f} frames/s; written:"
+        f"{_count(summary.frames, 'frame')}{f' ({more})' if more else ''}, {_count(summary.targets, 'target')} in "
+        f"{_count(summary.frames_with_targets, 'frame')}, {summary.fps:.1f} frames/s"
     )
 
 
@@ -249,12 +279,11 @@ def _count(number: int, what: str) -> str:
 
 
 def _stages(summary: RunSummary) -> tuple[list[tuple[Any, ...]], tuple[str, ...]]:
-    total = sum(summary.times.values())
     rows = [
-        (stage, f"{1e3 * seconds / summary.frames:.2f}", f"{seconds:.2f}", f"{100 * seconds / total:.0f} %")
+        (stage, f"{1e3 * seconds / summary.frames:.2f}", f"{seconds:.2f}", f"{100 * seconds / summary.seconds:.0f} %")
         for stage, seconds in summary.times.items()
     ]
-    return rows, ("stage", "ms per frame", "s", "share")
+    return rows, ("stage", "ms per frame", "s", "of the run")
 
 
 class _Sample:

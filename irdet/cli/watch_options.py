@@ -62,6 +62,11 @@ class Signals:
         """Tells whether one has come."""
         return self.number is not None
 
+    @property
+    def exit_code(self) -> int:
+        """The shell's exit code for the signal; 0 while there was none."""
+        return 0 if self.number is None else 128 + self.number
+
     def check(self, done: str) -> None:
         """Ends the command where a signal has come.
 

@@ -33,6 +33,9 @@ DEPTH = 2
 #: Seconds after which a thread that waits looks whether the run was stopped.
 TICK = 0.1
 
+#: Seconds that a thread gets to finish what it is at when the run is over; one that takes longer hangs.
+GRACE = 2.0
+
 #: Frames over which the rate and the latency of the heartbeat are taken.
 RECENT = 100
 
@@ -42,7 +45,10 @@ _NOTHING = object()
 
 
 class Stalled(IrdetError):
-    """Nothing came out of a source or an engine for too long. Its thread may still hang in foreign code."""
+    """The run is over, its results are closed, and a thread still hangs in the source or the engine.
+
+    Neither may be closed under it: end the process (`os._exit`).
+    """
 
 
 @dataclass(frozen=True)
@@ -168,7 +174,8 @@ def run(
 
     Raises:
         IrdetError: Not one frame could be used, the engine failed, or a result could not be written.
-        Stalled: No frame came for `watch.max_stall` seconds; the stage that hangs is named.
+        Stalled: No frame came for `watch.max_stall` seconds, or the run ended otherwise while the source or the engine
+            does not answer.
     """
     watch = watch or Watch()
     clock = _Clock(stage for stage in STAGES if stage != "tracks" or follow is not None)
@@ -177,7 +184,7 @@ def run(
     stopped = False
     draws = any(sink.wants_picture for sink in sinks)
     start = time.perf_counter()
-    with ExitStack() as closing:
+    with flow.told_of_hangs(), ExitStack() as closing:
         for sink in sinks:
             closing.callback(sink.close)
         closing.callback(flow.end)
@@ -340,9 +347,7 @@ class _Flow:
                 self.stopped = True
                 return
             elif watch.max_stall is not None and now - last > watch.max_stall:
-                self._threads.clear()  # they hang, so they cannot be waited for
-                who = "the engine" if self._searching else "the source"
-                raise Stalled(f"no frame for {watch.max_stall:g} s (--max-stall): {who} does not answer")
+                raise Stalled(f"no frame for {watch.max_stall:g} s (--max-stall): {self._who()} does not answer")
 
     def written(self, item: _Item) -> None:
         """Notes that a frame's results are out."""
@@ -353,8 +358,27 @@ class _Flow:
     def end(self) -> None:
         """Stops the threads and waits for them, so that the source and the engine may be closed."""
         self._halt.set()
+        until = time.monotonic() + GRACE
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, until - time.monotonic()))
+
+    @contextmanager
+    def told_of_hangs(self) -> Iterator[None]:
+        """Raises `Stalled`, in place of whatever else, where a thread hangs after the block."""
+        why = "the run is over"
+        try:
+            yield
+        except Stalled:
+            raise
+        except BaseException as error:
+            if not any(thread.is_alive() for thread in self._threads):
+                raise
+            why = str(error) or type(error).__name__
+        if any(thread.is_alive() for thread in self._threads):
+            raise Stalled(f"{why}; {self._who()} does not answer")
+
+    def _who(self) -> str:
+        return "the engine" if self._searching else "the source"
 
     def _pulse(self, now: float, skipped: int) -> Pulse:
         recent = self._recent

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar, Protocol, TextIO
+from typing import Any, ClassVar, Literal, Protocol, TextIO
 
 import cv2
 import numpy as np
@@ -44,11 +44,14 @@ class Sink(Protocol):
 
     Attributes:
         path: The file or folder that it writes; None where it writes none.
-        wants_picture: Whether it needs the annotated picture.
     """
 
     path: Path | None
-    wants_picture: ClassVar[bool]
+
+    @property
+    def wants_picture(self) -> bool:
+        """Whether it needs the annotated picture."""
+        ...
 
     def write(self, detection: Detection, picture: NDArray[np.uint8] | None) -> None:
         """Takes one frame.
@@ -78,24 +81,18 @@ class JsonLinesSink:
 
     Args:
         path: The file to write.
+        resume: Go on after what the file holds.
     """
 
     wants_picture: ClassVar[bool] = False
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, resume: bool = False) -> None:
         self.path: Path | None = path
-        self._out = TextFile(path)
+        self._out = TextFile(path, resume)
 
     def write(self, detection: Detection, picture: NDArray[np.uint8] | None = None) -> None:
         """Appends the frame's line."""
-        frame = detection.frame
-        record = {
-            "frame": frame.index,
-            "time": _seconds(frame.time),
-            "source": frame.source,
-            "targets": [_record(target) for target in detection.targets],
-        }
-        self._out.append(json.dumps(record, allow_nan=False) + "\n")
+        self._out.append(frame_line(detection))
 
     def close(self) -> None:
         """Closes the file."""
@@ -107,15 +104,16 @@ class CsvSink:
 
     Args:
         path: The file to write.
+        resume: Go on after what the file holds.
     """
 
     wants_picture: ClassVar[bool] = False
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, resume: bool = False) -> None:
         self.path: Path | None = path
-        self._out = TextFile(path)
+        self._out = TextFile(path, resume)
         self._rows = csv.writer(self._out, lineterminator="\n")
-        self._headed = False
+        self._headed = resume and path.exists()
 
     def write(self, detection: Detection, picture: NDArray[np.uint8] | None = None) -> None:
         """Appends a row for each target of the frame."""
@@ -287,15 +285,33 @@ class WindowSink:
         cv2.destroyAllWindows()
 
 
+def frame_line(detection: Detection) -> str:
+    """Returns a frame's line of JSON, ended: `frame`, `time` (s or null), `source`, `targets`."""
+    return json.dumps(frame_record(detection), allow_nan=False) + "\n"
+
+
+def frame_record(detection: Detection) -> dict[str, Any]:
+    """Returns what is written of a frame as JSON values."""
+    frame = detection.frame
+    return {
+        "frame": frame.index,
+        "time": _seconds(frame.time),
+        "source": frame.source,
+        "targets": [_record(target) for target in detection.targets],
+    }
+
+
 class TextFile:
     """A text file that is opened when it is first written to, and whose errors name it.
 
     Args:
         path: The file to write.
+        resume: Go on after what it holds.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, resume: bool = False) -> None:
         self._path = path
+        self._mode: Literal["a", "w"] = "a" if resume else "w"
         self._file: TextIO | None = None
 
     def write(self, text: str) -> None:
@@ -303,7 +319,7 @@ class TextFile:
         with _writing(self._path):
             if self._file is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = self._path.open("w", encoding="utf-8", newline="")
+                self._file = self._path.open(self._mode, encoding="utf-8", newline="")
             self._file.write(text)
 
     def flush(self) -> None:

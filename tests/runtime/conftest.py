@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,7 +12,9 @@ import pytest
 from numpy.typing import NDArray
 from typing_extensions import Self
 
+from irdet.core.frame import Preprocessor
 from irdet.core.info import ModelInfo
+from irdet.runtime.detector import Detection, Detector
 
 
 class ContrastEngine:
@@ -65,3 +68,22 @@ class ContrastEngine:
 @pytest.fixture
 def make_engine() -> Callable[..., ContrastEngine]:
     return ContrastEngine
+
+
+def image(seed: int = 0, targets: int = 3) -> NDArray[np.uint8]:
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(60, 70, (60, 80)).astype(np.uint8)
+    for _ in range(targets):
+        y, x = rng.integers(5, 55), rng.integers(5, 75)
+        pixels[y : y + 2, x : x + 3] = 255
+    return pixels
+
+
+@pytest.fixture
+def detect(make_engine: Callable[..., Any]) -> Callable[..., Detection]:
+    detector = Detector(make_engine())
+
+    def run(index: int = 0, time: float | None = None, source: str = "a.png", targets: int = 3) -> Detection:
+        return detector.detect(Preprocessor()(image(index, targets), index, time, source))
+
+    return run

@@ -325,6 +325,23 @@ def test_stop_while_no_frame_comes(make_engine: MakeEngine) -> None:
     json.dumps(summary.to_dict(), allow_nan=False)
 
 
+def test_whatever_ends_the_run_a_hang_is_told(make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("irdet.runtime.pipeline.GRACE", 0.2)
+    let_go, engine, kept = threading.Event(), make_engine(), ListSink()
+
+    def fail(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        raise ModelError("the engine is gone")
+
+    engine.run = fail
+    try:
+        with pytest.raises(Stalled, match="the engine is gone; the source does not answer"):
+            source = Made(5, hook=lambda index: index == 1 and let_go.wait(20))
+            run(source, Preprocessor(), Detector(engine), [kept])
+        assert kept.closed == 1
+    finally:
+        let_go.set()
+
+
 def test_heartbeat(make_engine: MakeEngine) -> None:
     beats: list[Pulse] = []
     watch = Watch(heartbeat=0.15, beat=beats.append)

@@ -12,37 +12,16 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from irdet.core.errors import IrdetError, MissingDependency
-from irdet.core.frame import Preprocessor
 from irdet.core.images import read_image
 from irdet.core.targets import Target
-from irdet.runtime.detector import Detection, Detector
+from irdet.runtime.detector import Detection
 from irdet.runtime.draw import annotate
 from irdet.runtime.sinks import CsvSink, JsonLinesSink, MaskSink, PictureSink, VideoSink, WindowSink
 from irdet.runtime.sources import open_source
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def image(seed: int = 0, targets: int = 3) -> NDArray[np.uint8]:
-    rng = np.random.default_rng(seed)
-    pixels = rng.integers(60, 70, (60, 80)).astype(np.uint8)
-    for _ in range(targets):
-        y, x = rng.integers(5, 55), rng.integers(5, 75)
-        pixels[y : y + 2, x : x + 3] = 255
-    return pixels
-
-
-@pytest.fixture
-def detect(make_engine: Callable[..., Any]) -> Callable[..., Detection]:
-    detector = Detector(make_engine())
-
-    def run(index: int = 0, time: float | None = None, source: str = "a.png", targets: int = 3) -> Detection:
-        return detector.detect(Preprocessor()(image(index, targets), index, time, source))
-
-    return run
 
 
 def test_json_lines_give_the_targets_back(tmp_path: Path, detect: Callable[..., Detection]) -> None:

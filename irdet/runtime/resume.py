@@ -1,0 +1,170 @@
+"""Going on with a run that was cut off: what it finished is kept, and what it had half written is cut away."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from irdet.core.errors import IrdetError, UsageError
+from irdet.runtime.sources import SourceOptions
+
+#: A line or row is no longer than this (bytes): two million targets in one frame are no frame.
+LONGEST = 1 << 29
+
+#: Bytes that are read from the end of a file at first.
+_STEP = 1 << 16
+
+
+def resume(folder: Path) -> int | None:
+    """Finds the last frame that a run finished, and cuts `targets.jsonl` and `targets.csv` behind it.
+
+    A frame's line is written before its rows, so the last frame counts only where all its rows are there.
+
+    Args:
+        folder: The run's folder.
+
+    Returns:
+        The number of that frame in its source; None where none was finished.
+
+    Raises:
+        UsageError: The folder holds no run of `irdet infer`.
+        IrdetError: Its files cannot be read or cut.
+    """
+    lines, rows = folder / "targets.jsonl", folder / "targets.csv"
+    if not lines.is_file():
+        raise UsageError(f"--resume {folder}: no targets.jsonl of a run is there")
+    try:
+        end = _whole_lines(lines)
+        last = _last_line(lines, end)
+        if last is None:
+            _cut(lines, 0)
+            rows.unlink(missing_ok=True)
+            return None
+        number, targets = _frame(lines, last)
+        if rows.is_file():
+            _cut_rows(rows, number)
+            if _rows_of(rows, number) != targets:
+                end -= len(last)
+                last = _last_line(lines, end)
+                number = -1 if last is None else _frame(lines, last)[0]
+                _cut_rows(rows, number)
+        _cut(lines, end)
+    except OSError as error:
+        raise IrdetError(f"cannot resume {folder}: {error.strerror or error}") from error
+    return number if number >= 0 else None
+
+
+def after(options: SourceOptions, last: int | None) -> SourceOptions:
+    """Returns the options that begin behind a frame.
+
+    Args:
+        options: Those of the whole run.
+        last: The last frame that is done; None for none.
+
+    Raises:
+        UsageError: The frame is none that these options take, or the last one that they take.
+    """
+    if last is None:
+        return options
+    if not options.takes(last):
+        raise UsageError(f"--resume: frame {last} is none that these --start, --stride and --limit take")
+    done = (last - options.start) // options.stride + 1
+    if options.limit is not None and done >= options.limit:
+        raise UsageError("--resume: all frames that --limit takes are done")
+    left = None if options.limit is None else options.limit - done
+    return replace(options, start=last + options.stride, limit=left)
+
+
+def free_name(path: Path) -> Path:
+    """Returns a name that is not taken: `annotated.mkv`, `annotated-2.mkv` ... A video cannot be gone on with."""
+    number, candidate = 1, path
+    while candidate.exists():
+        number += 1
+        candidate = path.with_stem(f"{path.stem}-{number}")
+    return candidate
+
+
+def _whole_lines(path: Path) -> int:
+    """Returns where the last whole line ends."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        place = size
+        while place:
+            start = max(0, place - _STEP)
+            file.seek(start)
+            found = file.read(place - start).rfind(b"\n")
+            if found >= 0:
+                return start + found + 1
+            if size - start > LONGEST:
+                raise IrdetError(f"{path} is no file of lines")
+            place = start
+    return 0
+
+
+def _last_line(path: Path, end: int) -> bytes | None:
+    """Returns the line that ends at `end`, with its newline; None at the file's start."""
+    if end == 0:
+        return None
+    step = _STEP
+    with path.open("rb") as file:
+        while True:
+            start = max(0, end - step)
+            file.seek(start)
+            data = file.read(end - start)
+            found = data.rfind(b"\n", 0, len(data) - 1)
+            if found >= 0 or start == 0:
+                return data[found + 1 :]
+            if step > LONGEST:
+                raise IrdetError(f"{path} is no file of lines")
+            step *= 4
+
+
+def _frame(path: Path, line: bytes) -> tuple[int, int]:
+    """Returns a line's frame and the number of its targets."""
+    with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
+        record = json.loads(line)
+        number, targets = record["frame"], record["targets"]
+        if type(number) is int and number >= 0 and isinstance(targets, list):
+            return number, len(targets)
+    raise IrdetError(f"{path}: its last line is no frame of irdet's, so the run cannot be gone on with")
+
+
+def _rows_of(path: Path, number: int) -> int:
+    """Counts the whole rows of a frame at the end of the table."""
+    if not path.is_file():
+        return 0
+    count, end = 0, _whole_lines(path)
+    while (row := _last_line(path, end)) is not None and _number(row) == number:
+        count += 1
+        end -= len(row)
+    return count
+
+
+def _cut_rows(path: Path, number: int) -> None:
+    """Cuts away the rows behind a frame, and a row that is not whole; the header stays."""
+    end = _whole_lines(path)
+    while (row := _last_line(path, end)) is not None:
+        found = _number(row)
+        if found is None or found <= number:
+            break
+        end -= len(row)
+    _cut(path, end)
+    if end == 0:
+        path.unlink()
+
+
+def _number(row: bytes) -> int | None:
+    """Returns the frame of a row; None for the header."""
+    text = row.decode("utf-8", errors="replace")
+    first = next(csv.reader(io.StringIO(text)), [""])[0]
+    return int(first) if first.isascii() and first.isdecimal() else None
+
+
+def _cut(path: Path, size: int) -> None:
+    if size != path.stat().st_size:
+        os.truncate(path, size)

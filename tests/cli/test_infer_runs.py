@@ -1,0 +1,227 @@
+"""Runs of `irdet infer` as processes of their own: signals, kills, stalls, pipes, and going on afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from irdet.runtime.sources import open_source
+
+ROOT = Path(__file__).resolve().parents[2]
+WIDTH, HEIGHT = 96, 64
+RAW = ("--raw-shape", f"{WIDTH}x{HEIGHT}", "--raw-dtype", "uint16le")
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and named pipes of POSIX")
+
+
+def frame(index: int) -> NDArray[np.uint16]:
+    pixels = np.random.default_rng(index).integers(2000, 2100, (HEIGHT, WIDTH)).astype("<u2")
+    pixels[20:23, index % 80 + 5 : index % 80 + 8] = 9000
+    return pixels
+
+
+def raw_file(path: Path, frames: int) -> Path:
+    path.write_bytes(b"".join(frame(index).tobytes() for index in range(frames)))
+    return path
+
+
+def infer(*words: object, **more: Any) -> subprocess.Popen[str]:
+    arguments = [sys.executable, "-m", "irdet", "infer", *map(str, words), "--model", "tophat", *RAW]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    more = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment, **more}
+    return subprocess.Popen(arguments, **more)
+
+
+def numbers(folder: Path) -> list[int]:
+    return [json.loads(line)["frame"] for line in (folder / "targets.jsonl").read_text().splitlines()]
+
+
+def wait_for_lines(folder: Path, count: int) -> None:
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        if (folder / "targets.jsonl").exists() and len((folder / "targets.jsonl").read_bytes().splitlines()) >= count:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"no {count} frames within 30 s")
+
+
+class Feeder:
+    """Feeds frames into a named pipe at a steady pace until it is stopped, then holds the pipe open."""
+
+    def __init__(self, path: Path, frames: int) -> None:
+        os.mkfifo(path)
+        code = (
+            "import sys, time; sys.path.insert(0, sys.argv[1]); from tests.cli.test_infer_runs import frame\n"
+            "with open(sys.argv[2], 'wb', buffering=0) as pipe:\n"
+            "    for index in range(int(sys.argv[3])):\n"
+            "        pipe.write(frame(index).tobytes()); time.sleep(0.01)\n"
+            "    time.sleep(60)\n"
+        )
+        self.process = subprocess.Popen([sys.executable, "-c", code, str(ROOT), str(path), str(frames)])
+
+    def __enter__(self) -> Feeder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.mark.parametrize(("number", "word"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
+def test_a_signal_finishes_the_frame_and_the_files(tmp_path: Path, number: int, word: str) -> None:
+    out = tmp_path / "out"
+    with Feeder(tmp_path / "pipe", 10**6):
+        run = infer(tmp_path / "pipe", "-o", out, "--quiet")
+        wait_for_lines(out, 5)
+        run.send_signal(number)
+        _, said = run.communicate(timeout=30)
+    assert run.returncode == 128 + number
+    assert said.startswith(f"irdet: {word} after ") and said.count("\n") == 1
+    done = numbers(out)
+    assert done == list(range(len(done))) and len(done) >= 5
+    rows = (out / "targets.csv").read_text().splitlines()[1:]
+    assert {int(row.split(",")[0]) for row in rows} == set(done)
+    with open_source(out / "annotated.mkv") as video:
+        assert video.length == len(done)
+
+
+def test_a_signal_ends_a_run_that_waits_for_its_source(tmp_path: Path) -> None:
+    with Feeder(tmp_path / "pipe", 3):
+        run = infer(tmp_path / "pipe", "-o", tmp_path / "out", "--quiet")
+        wait_for_lines(tmp_path / "out", 3)
+        time.sleep(0.3)
+        run.terminate()
+        _, said = run.communicate(timeout=30)
+    assert run.returncode == 143
+    assert said == "irdet: the run is over; the source does not answer\n"
+    assert numbers(tmp_path / "out") == [0, 1, 2]
+    with open_source(tmp_path / "out" / "annotated.mkv") as video:
+        assert video.length == 3
+
+
+def test_a_stall_is_given_up(tmp_path: Path) -> None:
+    with Feeder(tmp_path / "pipe", 4):
+        run = infer(tmp_path / "pipe", "-o", tmp_path / "out", "--quiet", "--max-stall", "1")
+        _, said = run.communicate(timeout=60)
+    assert run.returncode == 1
+    assert said == "irdet: no frame for 1 s (--max-stall): the source does not answer\n"
+    assert numbers(tmp_path / "out") == [0, 1, 2, 3]
+    with open_source(tmp_path / "out" / "annotated.mkv") as video:
+        assert video.length == 4
+
+
+def test_heartbeats(tmp_path: Path) -> None:
+    with Feeder(tmp_path / "pipe", 200):
+        run = infer(
+            tmp_path / "pipe", "-o", tmp_path / "out", "--quiet", "--no-video", "--heartbeat", "0.3", "--limit", 90
+        )
+        _, said = run.communicate(timeout=60)
+    lines = [line for line in said.splitlines() if line.startswith("alive: ")]
+    assert run.returncode == 0 and len(lines) >= 2
+    assert "frames/s" in lines[-1] and "from capture to record" in lines[-1]
+
+
+def test_a_killed_run_is_gone_on_with_and_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    source = raw_file(tmp_path / "clip.raw", 300)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert infer(source, "-o", whole, "--no-video", "--quiet", "--range", "1000,10000").wait(60) == 0
+    kills = 0
+    words: tuple[object, ...] = ("-o", cut)
+    for delay in (5, 60, 150):
+        run = infer(source, *words, "--no-video", "--quiet", "--range", "1000,10000")
+        wait_for_lines(cut, delay)
+        run.kill()
+        run.communicate()
+        kills += run.returncode == -signal.SIGKILL
+        words = ("--resume", cut)
+    assert kills >= 1
+    last = infer(source, "--resume", cut, "--no-video", "--quiet", "--range", "1000,10000")
+    _, said = last.communicate(timeout=60)
+    assert last.returncode == 0, said
+    for name in ("targets.jsonl", "targets.csv"):
+        assert (cut / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_resumed_videos_are_numbered(tmp_path: Path) -> None:
+    source = raw_file(tmp_path / "clip.raw", 40)
+    out = tmp_path / "out"
+    assert infer(source, "-o", out, "--limit", 15, "--quiet").wait(60) == 0
+    assert infer(source, "--resume", out, "--quiet").wait(60) == 0
+    assert numbers(out) == list(range(40))
+    with open_source(out / "annotated.mkv") as one, open_source(out / "annotated-2.mkv") as two:
+        assert (one.length, two.length) == (15, 25)
+    done = infer(source, "--resume", out, "--quiet", "--limit", 40)
+    assert "all frames" in done.communicate()[1] and done.returncode == 2
+
+
+def test_standard_output_for_the_next_program(tmp_path: Path) -> None:
+    source = raw_file(tmp_path / "clip.raw", 30)
+    run = infer(source, "-o", tmp_path / "out", "--stdout", "--quiet", "--no-video")
+    out, said = run.communicate(timeout=60)
+    assert run.returncode == 0 and said == ""
+    assert out == (tmp_path / "out" / "targets.jsonl").read_text()
+
+
+def test_a_reader_that_leaves_ends_the_run_in_one_line(tmp_path: Path) -> None:
+    source = raw_file(tmp_path / "clip.raw", 2000)
+    run = infer(source, "-o", tmp_path / "out", "--stdout", "--quiet")
+    assert run.stdout is not None and run.stderr is not None
+    run.stdout.readline()
+    run.stdout.close()
+    said = run.stderr.read()
+    assert run.wait(60) == 1
+    assert said.startswith("irdet: standard output was closed after ") and said.count("\n") == 1
+    done = numbers(tmp_path / "out")
+    assert done == list(range(len(done))) and 0 < len(done) < 2000
+    with open_source(tmp_path / "out" / "annotated.mkv") as video:
+        assert abs((video.length or 0) - len(done)) <= 1
+
+
+def test_parts(irdet_command: Callable[..., Any], tmp_path: Path) -> None:
+    source = raw_file(tmp_path / "clip.raw", 20)
+    done = irdet_command("infer", source, "--model", "tophat", *RAW, "-o", tmp_path / "out", "--rotate", "1h", "--coco")
+    assert done.code == 0
+    assert {path.name for path in (tmp_path / "out" / "part-0001").iterdir()} == {
+        "targets.jsonl",
+        "targets.csv",
+        "coco.json",
+        "annotated.mkv",
+    }
+    assert len(json.loads((tmp_path / "out/part-0001/coco.json").read_text())["images"]) == 20
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--stdout", "--json"), "both want standard output"),
+        (("--resume", "none"), "no targets.jsonl"),
+        (("--resume", "none", "--output", "x"), "leave --output out"),
+        (("--resume", "none", "--track"), "needs the whole run"),
+        (("--resume", "none", "--rotate", "1h"), "needs the whole run"),
+        (("--rotate", "soon"), "a size or an age"),
+        (("--udp", "nowhere"), "HOST:PORT"),
+        (("--max-stall", "0"), "--max-stall"),
+    ],
+)
+def test_misuse(
+    irdet_command: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    told: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = raw_file(tmp_path / "clip.raw", 3)
+    done = irdet_command("infer", source, "--model", "tophat", *RAW, *words)
+    assert done.code == 2 and told in done.err and done.err.count("\n") == 1
