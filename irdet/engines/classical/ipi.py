@@ -106,17 +106,24 @@ def decompose(matrix: NDArray[np.float32], weight: float) -> tuple[NDArray[np.fl
 
 def _singular(matrix: NDArray[np.float32]) -> NDArray[np.float64]:
     """The singular values, largest first, from the smaller Gram matrix."""
-    gram = matrix.T.astype(np.float64) @ matrix
-    return np.sqrt(np.maximum(np.linalg.eigvalsh(gram)[::-1], 0))
+    return np.sqrt(np.maximum(np.linalg.eigvalsh(_gram(matrix))[::-1], 0))
+
+
+def _gram(matrix: NDArray[np.float32]) -> NDArray[np.float64]:
+    # The values to be cut off lie at 1e-4 of the largest, squared at 1e-8: below what single precision tells apart.
+    # There the rank never stays the same, and the run goes on to its last iteration.
+    wide = matrix.astype(np.float64)
+    return wide.T @ wide
 
 
 def _shrink_rank(matrix: NDArray[np.float32], by: float) -> tuple[NDArray[np.float32], int]:
     """Soft-thresholds the singular values: M V max(1 - by / s, 0) V', with V from the Gram matrix M'M = V s^2 V'."""
-    squares, vectors = np.linalg.eigh(matrix.T @ matrix)
+    squares, vectors = np.linalg.eigh(_gram(matrix))
     values = np.sqrt(np.maximum(squares, 0))
     kept = values > by
-    basis = vectors[:, kept]
-    return (matrix @ (basis * (1 - by / values[kept]))) @ basis.T, int(kept.sum())
+    basis = vectors[:, kept].astype(np.float32)
+    factors = (1 - by / values[kept]).astype(np.float32)
+    return (matrix @ (basis * factors)) @ basis.T, int(kept.sum())
 
 
 def _shrink(matrix: NDArray[np.float32], by: float) -> NDArray[np.float32]:
