@@ -10,7 +10,6 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import Literal
 
 import numpy as np
@@ -206,7 +205,7 @@ class Tracker:
             )
         if time > last:
             self._intervals.append(time - last)
-        return (time - last) / median(self._intervals) if self._intervals else 1.0
+        return (time - last) / sorted(self._intervals)[len(self._intervals) // 2] if self._intervals else 1.0
 
     def _predict(self, elapsed: float, motion: tuple[float, float] | None) -> None:
         """Moves all tracks on by so many frames; those that have been alone for too long end."""

@@ -14,6 +14,7 @@ from irdet.core.errors import DataError
 from irdet.core.frame import Frame
 from irdet.core.info import ModelInfo
 from irdet.core.targets import Target
+from irdet.data.synth import SceneConfig, write_clip
 from irdet.engines.base import BaseEngine
 from irdet.evaluation.video import Box, Scorer, Truth, evaluate_clip, find_clips, read_truth, total
 from irdet.runtime.detector import Detection, Detector
@@ -111,6 +112,17 @@ def test_truth_is_read(tmp_path: Path) -> None:
     assert [box.id for box in read_truth(path).boxes[0]] == [1, 2]
     path.write_text("frame,x,y,w,h\n")
     assert read_truth(path).judges(0) and read_truth(path).judges(10**6)
+
+
+def test_truth_of_real_and_of_synthetic_clips(shared: Path, tmp_path: Path) -> None:
+    pairs = find_clips(shared / "video")
+    assert len(pairs) == 8
+    for _, file in pairs:
+        truth = read_truth(file)
+        assert len(truth.boxes) > 290 and truth.span[1] - truth.span[0] == len(truth.boxes) - 1
+    written = write_clip(tmp_path / "made", SceneConfig(width=64, height=64, targets=(2, 2)), 3, 12)
+    boxes = read_truth(written.truth).boxes
+    assert sum(len(some) for some in boxes.values()) == written.targets > 0
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import sys
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from irdet.core.errors import UsageError
+from irdet.core.errors import MissingDependency, UsageError
 from irdet.core.targets import Target
 from irdet.tracking import Tracker, TrackerOptions
 
@@ -305,6 +306,12 @@ def test_bad_input(make_target: MakeTarget) -> None:
 def test_options_that_cannot_be(values: dict[str, float]) -> None:
     with pytest.raises(UsageError, match=f"tracker {'confirms' if 'confirm' in values else next(iter(values))}"):
         TrackerOptions(**values)  # type: ignore[arg-type]
+
+
+def test_without_scipy_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    with pytest.raises(MissingDependency, match=r"tracking needs scipy.*irdet\[track\]"):
+        Tracker()
 
 
 @given(
