@@ -88,7 +88,7 @@ class Tracker:
     the gate with the lowest Mahalanobis distances of all together. A target that no track takes begins a tentative
     one. The time that a frame takes is bounded (`TrackerOptions.max_targets`, `max_tracks`), and so is the memory.
 
-        >>> tracker = Tracker()
+        >>> tracker = Tracker()                                           # doctest: +SKIP
         >>> for detection in detections:                                    # doctest: +SKIP
         ...     tracks = tracker.update(detection.targets, detection.frame.time)
 
@@ -182,8 +182,10 @@ class Tracker:
         free[taken] = False
         tracks = self._kept()
         born = np.flatnonzero(free)[: max(0, options.max_tracks - len(tracks))]
-        new = self._born(places[born], noise[born], _objects(targets, used[born]), values[used[born], 3])
-        tracks = self._tracks = np.concatenate([tracks, new])
+        if len(born):
+            new = self._born(places[born], noise[born], _objects(targets, used[born]), values[used[born], 3])
+            tracks = np.concatenate([tracks, new])
+        self._tracks = tracks
         tracks["confirmed"] |= tracks["hits"] >= options.confirm
         tracks["trail"][:, self._slot] = tracks["place"]
         return self._told()
