@@ -25,6 +25,7 @@ def test_the_default_model_ships_for_running_and_for_training() -> None:
 
 @pytest.mark.parametrize("name", shipped_models())
 def test_both_files_hold_the_same_weights(name: str) -> None:
+    pytest.importorskip("torch", reason="torch is not installed: pip install 'irdet[train]'")
     onnx, checkpoint = shipped_path(name, ".onnx"), shipped_path(name, ".pt")
     assert onnx is not None and checkpoint is not None
     with irdet.open_engine(onnx) as graph, irdet.open_engine(checkpoint) as network:

@@ -6,23 +6,25 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
 import pytest
-from onnx import numpy_helper
 
 from irdet.core.info import ModelInfo
 from irdet.engines import shipped
-from irdet.export.onnx import OnnxOptions, export_onnx
-from irdet.models import LoadedModel, save_checkpoint
+
+if TYPE_CHECKING:
+    from irdet.models import LoadedModel
 
 
 @pytest.fixture(scope="module")
 def exported(sharp_model: Callable[..., LoadedModel], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    model = sharp_model("mlcl-edge")
+    from irdet.export.onnx import OnnxOptions, export_onnx
+
     path = tmp_path_factory.mktemp("exported") / "edge.onnx"
-    export_onnx(sharp_model("mlcl-edge"), path, OnnxOptions(None, simplify=False))
+    export_onnx(model, path, OnnxOptions(None, simplify=False))
     return path
 
 
@@ -47,6 +49,9 @@ def test_json(irdet_command: Callable[..., Any], model: Path) -> None:
 
 
 def spoil(model: Path, change: float) -> None:
+    import onnx
+    from onnx import numpy_helper
+
     graph = onnx.load(model)
     last = next(t for t in graph.graph.initializer if t.name.endswith("head.2.bias"))
     last.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(last) + np.float32(change), last.name))
@@ -77,9 +82,16 @@ def test_shipped_by_default(irdet_command: Callable[..., Any], model: Path, monk
 def test_the_checkpoint_itself(
     irdet_command: Callable[..., Any], model: Path, sharp_model: Callable[..., LoadedModel]
 ) -> None:
+    from irdet.models import save_checkpoint
+
     save_checkpoint(model.with_name("edge.pt"), sharp_model("mlcl-edge").module, ModelInfo("mlcl-edge"))
     done = irdet_command("verify", model.with_name("edge.pt"))
     assert done.code == 0 and " on torch " in done.out
+
+
+def test_the_shipped_model_where_torch_is_not(irdet_command: Callable[..., Any]) -> None:
+    done = irdet_command("verify", "--device", "cpu")
+    assert done.code == 0 and done.out.startswith("PASS ") and "mlcl-edge.onnx on onnxruntime" in done.out
 
 
 def one_line(done: Any, code: int, told: str) -> None:

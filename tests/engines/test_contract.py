@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -15,9 +16,21 @@ from irdet.core.info import METADATA_KEY, ModelInfo
 from irdet.engines import open_engine
 from irdet.engines.base import BaseEngine, Engine
 from irdet.engines.probe import as_batch, probe_frame
-from irdet.export.graph import deployable
-from irdet.export.onnx import OnnxOptions, trace
-from irdet.models import MODELS, LoadedModel, save_checkpoint
+from irdet.engines.record import read_record
+from irdet.engines.shipped import DEFAULT_MODEL, shipped_path
+
+if TYPE_CHECKING:
+    from irdet.models import LoadedModel
+
+if find_spec("torch"):
+    from irdet.models import MODELS
+
+    NETWORKS = tuple(MODELS)
+else:
+    NETWORKS = ()  # a device has the shipped files alone
+
+#: Stands for the shipped ONNX file of the default model.
+SHIPPED = "shipped"
 
 #: Runtime -> the suffix of its file, and the device that chooses it.
 RUNTIMES = {
@@ -34,9 +47,18 @@ def files(sharp_model: Callable[..., LoadedModel], tmp_path_factory: pytest.Temp
     folder = tmp_path_factory.mktemp("models")
 
     def write(name: str, runtime: str, size: tuple[int, int] | None = None, batch: int = 1) -> Path:
-        import onnx
-
+        if runtime in ("openvino", "xml"):
+            pytest.importorskip("openvino", reason="OpenVINO is not installed: pip install 'irdet[openvino]'")
+        if name == SHIPPED:
+            shipped = shipped_path(DEFAULT_MODEL, ".onnx")
+            assert shipped is not None
+            return shipped
         model = sharp_model(name)
+        onnx = pytest.importorskip("onnx", reason="exporting needs onnx: pip install 'irdet[export]'")
+        from irdet.export.graph import deployable
+        from irdet.export.onnx import OnnxOptions, trace
+        from irdet.models import save_checkpoint
+
         path = folder / f"{name}-{size and 'x'.join(map(str, size))}-{batch}{RUNTIMES[runtime][0]}"
         if path.exists():
             return path
@@ -59,7 +81,11 @@ def files(sharp_model: Callable[..., LoadedModel], tmp_path_factory: pytest.Temp
     return write
 
 
-@pytest.fixture(params=[(name, runtime) for name in MODELS for runtime in RUNTIMES], ids="-".join, scope="module")
+CASES = [(name, runtime) for name in NETWORKS for runtime in RUNTIMES]
+CASES += [(SHIPPED, "onnx"), (SHIPPED, "openvino")]
+
+
+@pytest.fixture(params=CASES, ids="-".join, scope="module")
 def engine(request: pytest.FixtureRequest, files: Callable[..., Path]) -> Iterator[BaseEngine]:
     with opened(files, *request.param) as engine:
         yield engine
@@ -80,8 +106,12 @@ def test_fulfils_the_protocol(engine: BaseEngine) -> None:
     assert engine.runtime.split()[0] in ("torch", "onnxruntime", "openvino") and engine.runtime.endswith(" cpu")
 
 
-def test_carries_the_record(engine: BaseEngine, sharp_model: Callable[..., LoadedModel]) -> None:
-    assert engine.info == sharp_model(engine.info.variant).info
+def test_carries_the_record(engine: BaseEngine, request: pytest.FixtureRequest, files: Callable[..., Path]) -> None:
+    name, runtime = request.node.callspec.params["engine"]
+    if name == SHIPPED:
+        assert engine.info == read_record(files(name, runtime))
+    else:
+        assert engine.info == request.getfixturevalue("sharp_model")(name).info
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (2, 40, 64), (3, 120, 72)])
@@ -154,7 +184,7 @@ def test_closes_once_and_for_all(files: Callable[..., Path], runtime: str) -> No
         engine.run(frames())
 
 
-@pytest.mark.parametrize("name", list(MODELS))
+@pytest.mark.parametrize("name", NETWORKS)
 def test_engines_agree(name: str, files: Callable[..., Path]) -> None:
     answers = []
     for runtime in RUNTIMES:
@@ -194,8 +224,7 @@ def test_torch_engine_takes_a_loaded_model_and_leaves_it_alone(sharp_model: Call
 
 
 def test_record_and_graph_must_agree(files: Callable[..., Path], tmp_path: Path) -> None:
-    import onnx
-
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'irdet[export]'")
     from irdet.core.errors import ModelError
 
     graph = onnx.load(files("mlcl-edge", "onnx", size=(72, 56)))

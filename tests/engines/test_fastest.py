@@ -10,6 +10,8 @@ from irdet.engines import fastest as module
 from irdet.engines import open_engine, resolve_model
 from irdet.engines.openvino import OpenVinoEngine
 
+pytest.importorskip("openvino", reason="OpenVINO is not installed: pip install 'irdet[openvino]'")
+
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, str]]:

@@ -11,6 +11,8 @@ from irdet.engines import open_engine
 from irdet.engines.openvino import OpenVinoEngine
 from irdet.engines.probe import as_batch, probe_frame
 
+pytest.importorskip("openvino", reason="OpenVINO is not installed: pip install 'irdet[openvino]'")
+
 
 @pytest.mark.parametrize("ending", ["logits", "flat", "two probabilities", "deep supervision"])
 def test_foreign_models_are_read_as_onnx_runtime_reads_them(foreign: Callable[..., Path], ending: str) -> None:

@@ -14,9 +14,11 @@ from irdet.core.errors import ModelError, UsageError
 from irdet.engines.tensorrt import build
 from irdet.engines.tensorrt.build import BuildOptions, build_engine
 from irdet.engines.tensorrt.sidecar import Sidecar
-from irdet.models import MODELS, LoadedModel
 
+pytest.importorskip("torch", reason="the networks need torch: pip install 'irdet[train]'")
 trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install 'irdet[tensorrt-rtx]'")
+
+from irdet.models import MODELS, LoadedModel  # noqa: E402 - needs torch
 
 CARDS = ((7, 5), (8, 6), (8, 9), (12, 0))
 
