@@ -32,6 +32,9 @@ _EXPORT = "export the network again with irdet export"
 _QUANTISE, _DEQUANTISE = "QuantizeLinear", "DequantizeLinear"
 _CONVOLUTIONS = ("Conv", "ConvTranspose")
 
+#: Operators with at least two inputs that the rules look at.
+_BINARY = (_QUANTISE, _DEQUANTISE, *_CONVOLUTIONS)
+
 #: Rules whose faults are those of valid ONNX.
 _VALID = ("record", "port", "dynamic", "opset")
 
@@ -84,6 +87,8 @@ def lint_model(path: str | Path, target: str) -> tuple[Finding, ...]:
     onnx = require("onnx", "export", _PURPOSE)
     path = Path(path)
     graph = _Graph(onnx, _read(onnx, path), path.parent)
+    if unsound := _unsound(graph):
+        return unsound  # the rules take it that nodes have what their operators need
     found = _merged(finding for rule in RULES for finding in rule(graph, LIMITS[target]))
     if not any(finding.severity == "error" and finding.rule not in _VALID for finding in found):
         found += _invalid(onnx, path)  # it would say less clearly what a rule has said
@@ -125,9 +130,20 @@ def _read(onnx: Any, path: Path) -> Any:
         raise ModelError(f"cannot read {path}: {error.strerror}") from error
     except Exception as error:  # protobuf's own, whichever protobuf it is
         raise ModelError(f"{path}: not an ONNX model, or one that is cut off") from error
-    if not model.graph.node or not model.opset_import:
+    texts = (text for n in model.graph.node for text in (n.op_type, n.domain, n.name, *n.input, *n.output))
+    # Text that is no UTF-8 comes as bytes.
+    if not model.graph.node or not model.opset_import or not all(isinstance(text, str) for text in texts):
         raise ModelError(f"{path}: not an ONNX model, or one that is cut off")
     return model
+
+
+def _unsound(graph: _Graph) -> tuple[Finding, ...]:
+    """Nodes without an output, or without the inputs that every form of their operators has."""
+    for node in graph.nodes:
+        if not any(node.output) or (node.op_type in _BINARY and not all([*node.input, "", ""][:2])):
+            message = f"this {node.op_type} lacks inputs or outputs"
+            return (Finding("invalid", "error", node.name or node.op_type, message, _EXPORT),)
+    return ()
 
 
 def _merged(findings: Iterable[Finding]) -> list[Finding]:
@@ -161,7 +177,7 @@ class _Graph:
         for node in self.nodes:
             for inner in _subgraphs(node):
                 self.constants.update((tensor.name, tensor) for tensor in inner.initializer)
-            if node.op_type == "Constant" and (tensor := self._constant(node)) is not None:
+            if node.op_type == "Constant" and node.output and (tensor := self._constant(node)) is not None:
                 self.constants[node.output[0]] = tensor
         self.inputs = [port for port in model.graph.input if port.name not in self.constants]
         self.makers = {name: node for node in self.nodes for name in node.output if name}
@@ -202,7 +218,8 @@ class _Graph:
         for found in node.attribute:
             if found.name == name:
                 value = self.onnx.helper.get_attribute_value(found)
-                return value.decode() if isinstance(value, bytes) else value
+                value = value.decode(errors="replace") if isinstance(value, bytes) else value
+                return default if value is None else value
         return default
 
     def is_weight(self, tensor: str) -> bool:
@@ -515,7 +532,7 @@ def _weights(graph: _Graph, limits: Limits) -> Iterator[Finding]:
             message = "it holds values that are not finite"
             yield Finding("weights", "error", name, message, "the training has gone astray: choose another checkpoint")
     for node in graph.nodes:
-        if node.op_type not in _CONVOLUTIONS or len(node.input) < 2:
+        if node.op_type not in _CONVOLUTIONS:
             continue
         if not limits.live_weights and not graph.is_weight(node.input[1]):
             message = f"its weights are computed, where {limits.name} wants constants"
@@ -526,7 +543,7 @@ def _weights(graph: _Graph, limits: Limits) -> Iterator[Finding]:
         bias = graph.shape(node.input[2]) if len(node.input) > 2 and node.input[2] else None
         groups = graph.attribute(node, "group", 1)
         wrong = bool(weight and bias and weight[0] != bias[0]) or bool(
-            weight and given and len(given) > 1 and given[1] and given[1] != weight[1] * groups
+            weight and given and min(len(weight), len(given)) > 1 and given[1] and given[1] != weight[1] * groups
         )
         if wrong:
             message = f"its weights {weight} do not fit its input {given} or bias {bias}"
@@ -538,7 +555,7 @@ def _weights(graph: _Graph, limits: Limits) -> Iterator[Finding]:
 
 def _quantisation(graph: _Graph, limits: Limits) -> Iterator[Finding]:
     for node in graph.nodes:
-        if node.op_type in (_QUANTISE, _DEQUANTISE) and len(node.input) > 1:
+        if node.op_type in (_QUANTISE, _DEQUANTISE):
             yield from _zero_points(graph, node)
             yield from _scales(graph, limits, node)
             yield from _axes(graph, node)
@@ -546,7 +563,7 @@ def _quantisation(graph: _Graph, limits: Limits) -> Iterator[Finding]:
             yield from _pairs(graph, node)
         if node.op_type == _DEQUANTISE:
             yield from _stored(graph, limits, node)
-        if node.op_type in _CONVOLUTIONS and len(node.input) > 1:
+        if node.op_type in _CONVOLUTIONS:
             sides = [getattr(graph.makers.get(name), "op_type", "") == _DEQUANTISE for name in node.input[:2]]
             if any(sides) and not all(sides):
                 message = f"only its {'input' if sides[0] else 'weights'} are quantised, so it is computed in float"

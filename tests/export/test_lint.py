@@ -131,15 +131,49 @@ def test_any_cut_of_a_file_is_judged_or_refused(bases: Callable[[Any], Any], tmp
             assert any(item.severity == "error" for item in lint_model(path, "rtx"))
 
 
+def test_damaged_graphs_are_judged(bases: Callable[[Any], Any], tmp_path: Path) -> None:
+    """Whatever is left out or changed in a graph, the lint comes to an end; some is valid ONNX, as a missing bias."""
+    source = bases(bench.Mutation("none", "int8", bench.nothing))
+    random = np.random.default_rng(0)
+    path = tmp_path / "a.onnx"
+    for _ in range(40):
+        model = onnx.ModelProto()
+        model.CopyFrom(source)
+        node = model.graph.node[random.integers(len(model.graph.node))]
+        kind = random.integers(6)
+        if kind == 0:
+            del node.input[random.integers(len(node.input)) :]
+        elif kind == 1:
+            node.op_type = str(random.choice(["Conv", "Resize", "QuantizeLinear", "MaxPool", "If", "Constant"]))
+        elif kind == 2:
+            del node.output[:]
+        elif kind == 3:
+            del model.graph.initializer[random.integers(len(model.graph.initializer))]
+        elif kind == 4:
+            tensor = model.graph.initializer[random.integers(len(model.graph.initializer))]
+            tensor.data_type = int(random.choice([2, 3, 5, 7, 8, 10, 11, 16, 17, 22]))
+        else:
+            del model.graph.output[:]
+        path.write_bytes(model.SerializeToString())
+        assert all(isinstance(item, Finding) for item in lint_model(path, "rtx"))
+    path.write_bytes(source.SerializeToString().replace(b"Resize", b"\xff\xfeize\xff"))
+    with pytest.raises(ModelError, match="not an ONNX model"):
+        lint_model(path, "rtx")
+
+
 def test_graphs_of_nothing_known(tmp_path: Path) -> None:
     """Rules look at whatever ONNX allows to be left out."""
-    node = helper.make_node("QuantizeLinear", ["x", "s"], ["y"])
-    loose = helper.make_graph([node, helper.make_node("Conv", ["y"], ["z"])], "g", [], [])
+    nodes = [helper.make_node("QuantizeLinear", ["x", "s"], ["y"]), helper.make_node("Conv", ["y", "w"], ["z"])]
+    loose = helper.make_graph(nodes, "g", [], [])
     path = tmp_path / "a.onnx"
     path.write_bytes(helper.make_model(loose, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString())
     rules = {item.rule for target in LIMITS for item in lint_model(path, target)}
     assert {"record", "port", "qdq-scale", "qdq-unsigned", "qdq-pair"} <= rules
     assert "QuantizeLinear of y" in {item.node for item in lint_model(path, "rtx")}, "nodes without names are named"
+    del loose.node[1].input[1:]
+    path.write_bytes(helper.make_model(loose).SerializeToString())
+    (finding,) = lint_model(path, "rtx")
+    assert (finding.rule, finding.message) == ("invalid", "this Conv lacks inputs or outputs")
 
 
 def test_exports_are_judged_before_they_are_published(bases: Callable[[Any], Any], tmp_path: Path) -> None:
