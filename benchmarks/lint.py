@@ -787,8 +787,8 @@ STRICTER = {
     "port": "TensorRT takes other ports; irdet's runtime feeds one float32 [N, 1, H, W] and takes one back.",
     "record": "TensorRT does not read irdet's record; irdet's builder and runtime go by it, and refuse, or would "
     "believe what is wrong.",
-    "invalid": "TensorRT's parser sorts nodes itself; ONNX demands that they are sorted, and ONNX Runtime refuses the "
-    "file.",
+    "invalid": "TensorRT's parser sorts nodes itself, and so does ONNX Runtime; ONNX demands that they are sorted, and "
+    "its own checker refuses the file.",
 }
 
 
