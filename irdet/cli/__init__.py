@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from irdet import __version__
-from irdet.cli import bench, check, doctor, export, infer, info, synth, train, tune, verify
+from irdet.cli import bench, calibrate, check, doctor, export, infer, info, synth, train, tune, verify
 from irdet.cli import eval as eval_module
 from irdet.core.errors import IrdetError
 from irdet.core.extras import explained
@@ -30,6 +30,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
         "tune": tune.tune,
         "export": export.export,
         "check": check.check,
+        "calibrate": calibrate.calibrate,
         "synth": synth.app,
     },
 }

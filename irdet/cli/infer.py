@@ -35,6 +35,8 @@ from irdet.cli.source_options import (
     GiveUpOption,
     LimitOption,
     MaxPixelsOption,
+    NormaliseOption,
+    NucOption,
     RawDtypeOption,
     RawShapeOption,
     SourceArgument,
@@ -93,6 +95,8 @@ def infer(
     ] = "white-hot",
     resize: ResizeOption = None,
     range_: RangeOption = None,
+    normalise: NormaliseOption = "range",
+    nuc: NucOption = None,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     show: Annotated[bool, typer.Option("--show", help="Show the frames in a window.", show_default=False)] = False,
@@ -130,6 +134,7 @@ def infer(
     from irdet.cli.console import console, out, print_json, print_table, progress
     from irdet.cli.rundir import run_folder
     from irdet.core.frame import Preprocessor
+    from irdet.core.nuc import read_correction
     from irdet.core.threshold import parse_threshold, threshold_record
     from irdet.engines import open_engine
     from irdet.runtime.detector import Detector
@@ -152,7 +157,7 @@ def infer(
     if not track and (stabilise or tracker):
         raise UsageError(f"{'--stabilise' if stabilise else '--tracker'} is about tracks: add --track")
     follower = Follower(tracker_options(tracker), stabilise) if track else None
-    preprocessor = Preprocessor(range_)
+    preprocessor = Preprocessor(range_, normalise, None if nuc is None else read_correction(nuc))
     window = WindowSink(f"irdet: {source}") if show else None
     taken = source_options(
         start=start,
@@ -220,6 +225,8 @@ def infer(
             "model": engine.info.variant,
             "runtime": engine.runtime,
             "threshold": threshold_record(detector.threshold),
+            "normalise": normalise,
+            "nuc": nuc,
         }
         tracked = {} if follower is None else {"tracks": follower.summary().to_dict()}
         print_json({**about, **summary.to_dict(), **tracked, "files": files})

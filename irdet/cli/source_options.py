@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -74,6 +75,25 @@ GiveUpOption = Annotated[
         "--give-up",
         metavar="SECONDS",
         help="End the run when a camera or stream is gone for so long; never by default.",
+        rich_help_panel=_PANEL,
+        show_default=False,
+    ),
+]
+NormaliseOption = Annotated[
+    str,
+    typer.Option(
+        "--normalise",
+        metavar="range|local",
+        help="How counts become grey: by the range of the frame, or by each pixel's surroundings (wide dynamic range).",
+        rich_help_panel=_PANEL,
+    ),
+]
+NucOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--nuc",
+        metavar="FILE",
+        help="Correct the pixels of the camera first: a file that irdet calibrate wrote.",
         rich_help_panel=_PANEL,
         show_default=False,
     ),

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from irdet.core.errors import FrameError, UsageError
+from irdet.core.errors import FrameError, UsageError, unknown_name
+from irdet.core.local import LocalMapping
+from irdet.core.nuc import Correction
 
 #: Quantisation noise of one count: the standard deviation of a uniform error of width 1 (1/sqrt(12)).
 QUANTISATION_NOISE = 0.29
@@ -18,6 +20,12 @@ NO_DATA = 1e30
 #: Weight of the newest frame in the running minimum and maximum of deep sources.
 RANGE_SMOOTHING = 0.05
 
+#: How counts become [0, 1]: by the range of the frame, or by what each pixel's surroundings are like.
+MODES = ("range", "local")
+
+#: Up to so many bad pixels of a frame are replaced by medians, more by means.
+FEW_BAD = 1 << 16
+
 
 @dataclass(frozen=True, eq=False)
 class Frame:
@@ -25,7 +33,8 @@ class Frame:
 
     Attributes:
         pixels: float32 [H, W] in [0, 1].
-        raw: Counts of the source, [H, W], where it is deeper than 8 bits; else None.
+        raw: Counts, [H, W], where they are not `pixels` times 255: of deeper sources, and of corrected or locally
+            mapped ones. Corrected counts are float32.
         lsb: One count of the source in units of `counts`: 1 for integer sources, 0 for float ones.
         bad: bool [H, W], pixels whose value was not usable and was replaced; None where there are none.
         index: Number of the frame in its source, from 0.
@@ -60,19 +69,33 @@ class Preprocessor:
 
     8-bit sources are divided by 255. Deeper ones are mapped by a declared range, or by the minimum and maximum
     of the frame (bad pixels left out), smoothed over frames. Nothing inside the measured range is ever clipped:
-    in infrared frames the brightest pixels are the targets.
+    in infrared frames the brightest pixels are the targets. With `mode="local"` each pixel is mapped by the mean and
+    the spread around it instead (`LocalMapping`).
 
     Args:
         range: `(low, high)` in counts that map to 0 and 1, or None to follow the data.
+        mode: One of `MODES`.
+        correction: Gain, offset and bad pixels of the camera, applied to the counts first; None for none.
 
     Raises:
-        UsageError: The range is empty or not finite.
+        UsageError: The range is empty or not finite, or there is one in local mode; no such mode.
     """
 
-    def __init__(self, range: tuple[float, float] | None = None) -> None:
+    def __init__(
+        self,
+        range: tuple[float, float] | None = None,
+        mode: str = "range",
+        correction: Correction | None = None,
+    ) -> None:
+        if mode not in MODES:
+            raise unknown_name("way to normalise", mode, MODES)
+        if range is not None and mode == "local":
+            raise UsageError("--range and --normalise local exclude each other: the local mode needs no range")
         if range is not None and not -NO_DATA < np.float32(range[0]) < np.float32(range[1]) < NO_DATA:
             raise UsageError(f"--range {range[0]:g},{range[1]:g}: the low end must be below the high end")
         self._declared = range
+        self._local = LocalMapping() if mode == "local" else None
+        self._correction = correction
         self._running: tuple[float, float] | None = None
 
     def __call__(self, raw: NDArray[np.generic], index: int = 0, time: float | None = None, source: str = "") -> Frame:
@@ -89,27 +112,35 @@ class Preprocessor:
             The frame; `pixels` is float32 in [0, 1].
 
         Raises:
-            FrameError: Not an image, empty, or without one finite pixel.
+            FrameError: Not an image, empty, without one finite pixel, or of another size than the correction.
         """
         where = f"{source or 'frame'} (frame {index})"
         raw = to_grey(np.asarray(raw), where)
-        if raw.dtype == np.uint8 and self._declared is None:
+        plain = self._declared is None and self._local is None and self._correction is None
+        if raw.dtype == np.uint8 and plain:
             return Frame(raw.astype(np.float32) / np.float32(255.0), index=index, time=time, source=source)
 
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             values = raw.astype(np.float32)
+            if self._correction is not None:
+                values = self._correction.apply(values, where)
         bad = ~(np.abs(values) < NO_DATA)  # NaN too
+        if self._correction is not None:
+            bad |= self._correction.bad
         if bad.all():
             raise FrameError(f"{where} has no finite pixel")
         lsb = 1.0 if np.issubdtype(raw.dtype, np.integer) else 0.0
         some_bad = bool(bad.any())
         if some_bad:
             values = _fill(values, bad)
-        low, high = self._range(values[~bad] if some_bad else values, raw.dtype)
-        pixels = np.clip((values - np.float32(low)) / np.float32(high - low), 0.0, 1.0)
+        if self._local is not None:
+            pixels = self._local(values, QUANTISATION_NOISE * lsb)
+        else:
+            low, high = self._range(values[~bad] if some_bad else values, raw.dtype)
+            pixels = np.clip((values - np.float32(low)) / np.float32(high - low), 0.0, 1.0)
         return Frame(
             pixels.astype(np.float32, copy=False),
-            raw=values if some_bad else raw,
+            raw=values if some_bad or self._correction is not None else raw,
             lsb=lsb,
             bad=bad if some_bad else None,
             index=index,
@@ -180,12 +211,30 @@ def to_grey(raw: NDArray[np.generic], where: str) -> NDArray[np.generic]:
 
 
 def _fill(values: NDArray[np.float32], bad: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Replaces bad pixels by the mean of the good ones around them, in the smallest window that holds some."""
+    """Replaces bad pixels by the median of the good ones in their 3x3 or else 5x5; what is left, by means."""
+    filled, missing = values.copy(), bad.copy()
+    if np.count_nonzero(bad) <= FEW_BAD:
+        edged = np.pad(np.where(bad, np.nan, values), 2, constant_values=np.nan)
+        for reach in (1, 2):
+            rows, columns = np.nonzero(missing)
+            steps = np.arange(-reach, reach + 1) + 2
+            around = edged[rows[:, None, None] + steps[:, None], columns[:, None, None] + steps]
+            around = around.reshape(len(rows), len(steps) ** 2)
+            found = ~np.isnan(around).all(axis=1)
+            filled[rows[found], columns[found]] = np.nanmedian(around[found], axis=1)
+            missing[rows[found], columns[found]] = False
+    return _fill_by_means(filled, values, bad, missing) if missing.any() else filled
+
+
+def _fill_by_means(
+    filled: NDArray[np.float32], values: NDArray[np.float32], bad: NDArray[np.bool_], missing: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Fills the missing pixels by the mean of the good ones around them, in the smallest window that holds some."""
     import cv2
 
     good = np.where(bad, 0.0, values).astype(np.float64)
     there = (~bad).astype(np.float64)
-    filled, missing, reach = values.copy(), bad, 1
+    reach = 1
     while missing.any():
         size = (2 * reach + 1, 2 * reach + 1)
         total, number = (

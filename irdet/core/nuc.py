@@ -1,0 +1,231 @@
+"""Non-uniformity correction: what each pixel of a camera adds of its own, taken off the raw counts.
+
+Two uniform temperatures give gain and offset of each pixel (two-point), a closed shutter gives the offset anew
+(one-point), and a sequence shows the pixels that stand out by themselves in every frame.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from irdet.core.errors import FrameError, IrdetError, UsageError
+from irdet.core.files import replacing
+
+#: A pixel whose response differs from the median response by more than this factor is bad.
+RESPONSE = 2.0
+
+#: A pixel is hit in a frame where it differs from the median of its 5x5 by more than so many local spreads,
+HIT = 5.0
+
+#: and is bad where it is hit in this share of the frames, and
+SHARE = 0.8
+
+#: none of its neighbours stands out by more than this share of what it does: optics spread light over several pixels.
+NEIGHBOUR = 0.4
+
+#: Frames that a search for bad pixels needs at least, and side of the window of the local spread (px).
+LEAST_FRAMES, WINDOW = 10, 15
+
+#: A correction for more pixels than these is none (8192 x 8192).
+MAX_PIXELS = 1 << 26
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Correction:
+    """Gain, offset and bad pixels of one camera: corrected counts are `gain * counts + offset`.
+
+    Attributes:
+        gain: float32 [H, W], finite.
+        offset: float32 [H, W], counts, finite.
+        bad: bool [H, W], pixels that `Preprocessor` replaces by the median of their good neighbours.
+
+    Raises:
+        UsageError: The three do not fit each other, are not finite, or no pixel is good.
+    """
+
+    gain: NDArray[np.float32]
+    offset: NDArray[np.float32]
+    bad: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        shapes = {self.gain.shape, self.offset.shape, self.bad.shape}
+        if len(shapes) != 1 or self.gain.ndim != 2 or not self.gain.size or self.bad.dtype != np.bool_:
+            raise UsageError("correction: gain, offset and bad pixels must be of one size [height, width]")
+        if not (np.isfinite(self.gain).all() and np.isfinite(self.offset).all()):
+            raise UsageError("correction: gain and offset must be finite")
+        if self.bad.all():
+            raise UsageError("correction: every pixel is bad")
+
+    def apply(self, counts: NDArray[np.float32], where: str) -> NDArray[np.float32]:
+        """Returns the corrected counts, float32 [H, W]; those of bad pixels mean nothing.
+
+        Args:
+            counts: float32 [H, W].
+            where: What it is, for messages.
+
+        Raises:
+            FrameError: The frame is of another size.
+        """
+        if counts.shape != self.gain.shape:
+            (height, width), (own_height, own_width) = counts.shape, self.gain.shape
+            raise FrameError(f"{where} is {width}x{height} px, and its correction (--nuc) {own_width}x{own_height}")
+        return self.gain * counts + self.offset
+
+    def with_shutter(self, shutter: NDArray[np.float32]) -> Correction:
+        """Returns the one-point correction: the same gain, offsets by which the shutter looks even.
+
+        Args:
+            shutter: float32 [H, W], mean of raw frames of the closed shutter, or of anything uniform.
+        """
+        _check_shape(shutter, self.gain.shape, "the shutter frames")
+        seen = self.gain * shutter
+        return dataclasses.replace(self, offset=np.float32(np.median(seen[~self.bad])) - seen)
+
+    def with_bad(self, bad: NDArray[np.bool_]) -> Correction:
+        """Returns the correction with more bad pixels."""
+        _check_shape(bad, self.gain.shape, "the frames of the scene")
+        return dataclasses.replace(self, bad=self.bad | bad)
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Writes it (.npz), in one step.
+
+        Raises:
+            IrdetError: The file cannot be written.
+        """
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, format=_FORMAT, gain=self.gain, offset=self.offset, bad=self.bad)
+
+
+def read_correction(path: str | os.PathLike[str]) -> Correction:
+    """Reads a correction strictly; nothing in the file is executed.
+
+    Raises:
+        IrdetError: No such file, or none of irdet's; says what is wrong.
+    """
+    path = Path(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {entry.filename: entry.file_size for entry in archive.infolist()}
+            if set(names) != {"format.npy", "gain.npy", "offset.npy", "bad.npy"}:
+                raise IrdetError(f"cannot read {path}: not a correction of irdet's (irdet calibrate makes one)")
+            if max(names.values()) > 4 * MAX_PIXELS + 4096:
+                raise IrdetError(f"cannot read {path}: larger than a correction of {MAX_PIXELS} pixels")
+        with np.load(path, allow_pickle=False) as arrays:
+            values = {name: np.asarray(arrays[name]) for name in ("format", "gain", "offset", "bad")}
+    except IrdetError:
+        raise
+    except OSError as error:
+        raise IrdetError(f"cannot read {path}: {error.strerror or error}") from error
+    except Exception as error:  # zipfile, zlib and NumPy have no one error for a damaged file
+        raise IrdetError(f"cannot read {path}: not a correction of irdet's, or damaged") from error
+    types = {"gain": np.float32, "offset": np.float32, "bad": np.bool_}
+    if wrong := [name for name, kind in types.items() if values[name].dtype != kind]:
+        raise IrdetError(f"cannot read {path}: {wrong[0]} is {values[wrong[0]].dtype}; damaged, or not of irdet's")
+    if values["format"].shape != () or values["format"] != _FORMAT:
+        raise IrdetError(f"cannot read {path}: a correction of another version; make it again (irdet calibrate)")
+    try:
+        return Correction(values["gain"], values["offset"], values["bad"])
+    except UsageError as error:
+        raise IrdetError(f"cannot read {path}: {error}") from error
+
+
+def identity(shape: tuple[int, int]) -> Correction:
+    """Returns the correction of frames of [height, width] px that changes nothing."""
+    return Correction(np.ones(shape, np.float32), np.zeros(shape, np.float32), np.zeros(shape, np.bool_))
+
+
+def two_point(cold: NDArray[np.float32], hot: NDArray[np.float32]) -> Correction:
+    """Returns the correction by which two uniform temperatures look even.
+
+    Each pixel gets the median response, and the level that the median has at the cold one. Pixels whose response is
+    less than half or more than twice the median's are bad.
+
+    Args:
+        cold: float32 [H, W], mean of raw frames of a uniform surface.
+        hot: The same of a warmer one.
+
+    Raises:
+        UsageError: Sizes differ, or the two do not.
+    """
+    _check_shape(hot, cold.shape, "the hot frames")
+    rise = hot.astype(np.float64) - cold
+    typical = float(np.median(rise))
+    if not typical > 0:
+        raise UsageError("calibration: the hot frames are not brighter than the cold ones; are they exchanged?")
+    bad = ~((rise > typical / RESPONSE) & (rise < typical * RESPONSE))
+    gain = np.where(bad, 1.0, typical / np.where(bad, 1.0, rise))
+    offset = np.where(bad, 0.0, np.median(cold[~bad]) - gain * cold)
+    return Correction(gain.astype(np.float32), offset.astype(np.float32), bad)
+
+
+def mean_frame(frames: Iterable[NDArray[np.generic]]) -> NDArray[np.float32]:
+    """Returns the mean of raw frames [H, W], float32.
+
+    Raises:
+        UsageError: There is none, or their sizes differ.
+    """
+    total, count = None, 0
+    for frame in frames:
+        values = frame.astype(np.float64)
+        if total is None:
+            total = np.zeros_like(values)
+        _check_shape(values, total.shape, f"frame {count}")
+        total += values
+        count += 1
+    if total is None:
+        raise UsageError("calibration: no frames to average")
+    return (total / count).astype(np.float32)
+
+
+def find_bad(frames: Iterable[NDArray[np.float32]]) -> NDArray[np.bool_]:
+    """Finds the pixels that stand out of their surroundings by themselves in nearly every frame.
+
+    What is seen through optics covers several pixels, and moves in a sequence of a moving scene or camera.
+
+    Args:
+        frames: float32 [H, W], raw or corrected counts of a sequence; at least `LEAST_FRAMES`.
+
+    Returns:
+        bool [H, W].
+
+    Raises:
+        UsageError: They are too few, or their sizes differ.
+    """
+    import cv2
+
+    hits: NDArray[np.int64] | None = None
+    total = np.zeros((0, 0))
+    count = 0
+    for frame in frames:
+        counts = np.ascontiguousarray(frame, np.float32)
+        excess = counts - cv2.medianBlur(counts, 5)
+        spread = cv2.blur(np.abs(excess), (WINDOW, WINDOW), borderType=cv2.BORDER_REFLECT)
+        # A bad pixel is part of its window's spread: without its own share it stands out however small the window.
+        spread = np.maximum(1.2533 * (spread - np.abs(excess) / WINDOW**2), 0.29)
+        if hits is None:
+            hits, total = np.zeros(counts.shape, np.int64), np.zeros(counts.shape)
+        _check_shape(counts, hits.shape, f"frame {count}")
+        hits += np.abs(excess) > HIT * spread
+        total += excess
+        count += 1
+    if hits is None or count < LEAST_FRAMES:
+        raise UsageError(f"calibration: {count} frames are too few to find bad pixels; give at least {LEAST_FRAMES}")
+    mean = np.abs(total / count)
+    ring = np.ones((3, 3), np.uint8)
+    ring[1, 1] = 0
+    return (hits >= SHARE * count) & (cv2.dilate(mean, ring) < NEIGHBOUR * mean)
+
+
+def _check_shape(values: NDArray[np.generic], shape: tuple[int, ...], what: str) -> None:
+    if values.shape != shape:
+        raise UsageError(f"calibration: {what} are {list(values.shape)} px, the others {list(shape)}")
