@@ -5,11 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from irdet.core.errors import IrdetError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @contextmanager
@@ -75,3 +81,28 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def read_arrays(path: str | os.PathLike[str], limit: int) -> dict[str, NDArray[np.generic]]:
+    """Reads all arrays of a .npz file. Nothing in it is executed, and nothing unpacked that is declared too large.
+
+    Args:
+        path: The file.
+        limit: Most bytes that all arrays together may have.
+
+    Raises:
+        ValueError: It is no such file, damaged, or too large.
+        OSError: It cannot be read.
+    """
+    import numpy as np
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > limit:
+                raise ValueError(f"more than {limit} bytes")
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: np.asarray(arrays[name]) for name in arrays.files}
+    except (OSError, ValueError):
+        raise
+    except Exception as error:  # zipfile, zlib and NumPy have no one error for a damaged file
+        raise ValueError(f"damaged: {error}") from error

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irdet.core.errors import FrameError, IrdetError, UsageError
-from irdet.core.files import replacing
+from irdet.core.files import read_arrays, replacing
 
 #: A pixel whose response differs from the median response by more than this factor is bad.
 RESPONSE = 2.0
@@ -114,27 +113,22 @@ def read_correction(path: str | os.PathLike[str]) -> Correction:
     """
     path = Path(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = {entry.filename: entry.file_size for entry in archive.infolist()}
-            if set(names) != {"format.npy", "gain.npy", "offset.npy", "bad.npy"}:
-                raise IrdetError(f"cannot read {path}: not a correction of irdet's (irdet calibrate makes one)")
-            if max(names.values()) > 4 * MAX_PIXELS + 4096:
-                raise IrdetError(f"cannot read {path}: larger than a correction of {MAX_PIXELS} pixels")
-        with np.load(path, allow_pickle=False) as arrays:
-            values = {name: np.asarray(arrays[name]) for name in ("format", "gain", "offset", "bad")}
-    except IrdetError:
-        raise
+        values = read_arrays(path, 9 * MAX_PIXELS + 4096)
     except OSError as error:
         raise IrdetError(f"cannot read {path}: {error.strerror or error}") from error
-    except Exception as error:  # zipfile, zlib and NumPy have no one error for a damaged file
+    except ValueError as error:
         raise IrdetError(f"cannot read {path}: not a correction of irdet's, or damaged") from error
+    if set(values) != {"format", "gain", "offset", "bad"}:
+        raise IrdetError(f"cannot read {path}: not a correction of irdet's (irdet calibrate makes one)")
     types = {"gain": np.float32, "offset": np.float32, "bad": np.bool_}
     if wrong := [name for name, kind in types.items() if values[name].dtype != kind]:
         raise IrdetError(f"cannot read {path}: {wrong[0]} is {values[wrong[0]].dtype}; damaged, or not of irdet's")
     if values["format"].shape != () or values["format"] != _FORMAT:
         raise IrdetError(f"cannot read {path}: a correction of another version; make it again (irdet calibrate)")
     try:
-        return Correction(values["gain"], values["offset"], values["bad"])
+        return Correction(
+            values["gain"].astype(np.float32), values["offset"].astype(np.float32), values["bad"].astype(np.bool_)
+        )
     except UsageError as error:
         raise IrdetError(f"cannot read {path}: {error}") from error
 

@@ -7,7 +7,6 @@ machine and runtime, with the network itself. Reading and replaying need neither
 from __future__ import annotations
 
 import os
-import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irdet.core.errors import ModelError
-from irdet.core.files import replacing
+from irdet.core.files import read_arrays, replacing
 from irdet.core.frame import Frame
 from irdet.core.targets import Target, extract_targets
 from irdet.engines.base import Engine
@@ -37,6 +36,9 @@ _CENTROID = 10.0
 _SCALE = 65535.0
 
 _FORMAT = "irdet-golden-1"
+
+#: Golden frames together are no larger than this, unpacked (bytes).
+_LIMIT = 1 << 28
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,15 +193,15 @@ def read_golden(path: str | os.PathLike[str]) -> Golden:
     if not path.is_file():
         raise ModelError(f"no golden frames at {path}; irdet export writes them beside the model")
     try:
-        with np.load(path, allow_pickle=False) as data:
-            if str(data["format"]) != _FORMAT:
-                raise ModelError(f"{path} holds {data['format']}, not {_FORMAT}")
-            count = sum(name.startswith("frames_") for name in data.files)
-            sets = tuple(_set(data[f"frames_{i}"], data[f"probability_{i}"]) for i in range(count))
-            if not sets:
-                raise ValueError("no frames")
-            return Golden(str(data["weights_sha256"]), float(data["threshold"]), sets)
-    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+        data = read_arrays(path, _LIMIT)
+        if str(data["format"]) != _FORMAT:
+            raise ModelError(f"{path} holds {data['format']}, not {_FORMAT}")
+        count = sum(name.startswith("frames_") for name in data)
+        sets = tuple(_set(data[f"frames_{i}"], data[f"probability_{i}"]) for i in range(count))
+        if not sets:
+            raise ValueError("no frames")
+        return Golden(str(data["weights_sha256"]), float(data["threshold"]), sets)
+    except (ValueError, KeyError, OSError, TypeError, OverflowError) as error:
         raise ModelError(f"{path} holds no golden frames, or it is damaged") from error
 
 

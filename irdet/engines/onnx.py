@@ -19,6 +19,7 @@ from irdet.core.extras import require
 from irdet.core.files import cache_folder, sha256
 from irdet.core.info import METADATA_KEY
 from irdet.core.machine import read_machine
+from irdet.engines.external import check_external
 from irdet.engines.graphs import GraphEngine, brief
 from irdet.engines.record import read_record
 
@@ -49,14 +50,18 @@ class OnnxEngine(GraphEngine):
         self._path = Path(path)
         if not self._path.is_file():
             raise ModelError(f"no such file: {self._path}")
+        check_external(self._path)
         ort = require("onnxruntime", "cpu", "running ONNX models")
         self._session, self.device, self.notes = _open_session(ort, self._path, device, threads)
         self.runtime = f"onnxruntime {ort.__version__} {self.device}"
-        self._input: str = next((port.name for port in self._session.get_inputs()), "")
-        outputs = self._session.get_outputs()
-        self._outputs = [port.name for port in outputs]
-        record = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-        self._adopt(self._session.get_inputs(), outputs, record)
+        try:
+            inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+            self._input: str = next((port.name for port in inputs), "")
+            self._outputs = [port.name for port in outputs]
+            record = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        except UnicodeDecodeError as error:
+            raise ModelError(f"{self._path} cannot be loaded as an ONNX model: a name in it is no text") from error
+        self._adopt(inputs, outputs, record)
 
     def _execute(self, prepared: NDArray[np.floating[Any]], only: int | None) -> list[NDArray[Any]]:
         names = self._outputs if only is None else [self._outputs[only]]

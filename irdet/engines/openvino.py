@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from irdet.core.errors import ModelError, UsageError
 from irdet.core.extras import require
 from irdet.core.info import METADATA_KEY
+from irdet.engines.external import check_external
 from irdet.engines.graphs import GraphEngine, brief
 
 #: OpenVINO's element types -> ONNX's words, in which `irdet.engines.graphs` speaks.
@@ -46,6 +47,8 @@ class OpenVinoEngine(GraphEngine):
             raise ModelError(f"no such file: {self._path}")
         if device not in ("auto", "cpu", "openvino"):
             raise UsageError(f"{self._path}: OpenVINO runs on the CPU here, so leave --device {device} out")
+        if self._path.suffix.lower() == ".onnx":
+            check_external(self._path)
         openvino = require("openvino", "openvino", "running models with OpenVINO")
         self.device = "cpu"
         self.runtime = f"openvino {openvino.__version__.split('-')[0]} cpu"

@@ -40,13 +40,13 @@ def read_record(path: str | os.PathLike[str]) -> ModelInfo:
 
 def _record(file: BinaryIO, size: int) -> bytes:
     graphs = 0
-    for field, wire, length in _fields(file, size):
+    for field, wire, length in fields(file, size):
         graphs += field == _GRAPH and wire == _BYTES
         if field != _METADATA or wire != _BYTES or length > MAX_JSON_BYTES + 1024:
             continue
         end = file.tell() + length
         entry = {}
-        for inner, kind, count in _fields(file, end):
+        for inner, kind, count in fields(file, end):
             if kind == _BYTES:
                 entry[inner] = file.read(count)
         if entry.get(_KEY) == METADATA_KEY.encode():
@@ -56,8 +56,14 @@ def _record(file: BinaryIO, size: int) -> bytes:
     raise ModelError("no record of irdet's in it; build from a file that irdet export wrote")
 
 
-def _fields(file: BinaryIO, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yields number, wire type and length of each field up to a place; what is not read is skipped."""
+def fields(file: BinaryIO, end: int) -> Iterator[tuple[int, int, int]]:
+    """Yields number, wire type and length of each field of a message, up to the place where it ends.
+
+    The file then stands at the field's value; what is not read of it is skipped.
+
+    Raises:
+        ModelError: These are no fields.
+    """
     while file.tell() < end:
         tag = _varint(file)
         field, wire = tag >> 3, tag & 7

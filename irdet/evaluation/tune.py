@@ -10,6 +10,7 @@ from irdet.core.errors import DataError, IrdetError, ModelError, UsageError
 from irdet.core.extras import require
 from irdet.core.files import replacing
 from irdet.core.info import METADATA_KEY, ModelInfo
+from irdet.engines.external import check_external
 from irdet.metrics.curves import Curves
 
 
@@ -66,6 +67,7 @@ def write_threshold(model: Path, output: Path, threshold: float) -> None:
     check_copy(model, output)
     if model.suffix.lower() == ".onnx":
         onnx = require("onnx", "export", "writing a threshold into an ONNX model")
+        check_external(model)
         graph = onnx.load(str(model))
         properties = {entry.key: entry.value for entry in graph.metadata_props}
         if METADATA_KEY not in properties:

@@ -90,7 +90,7 @@ def write_onnx(tmp_path: Path, protobuf: Callable[..., bytes]) -> Callable[..., 
         entry = protobuf((1, METADATA_KEY), (2, info.to_json()))
         path = tmp_path / "best.onnx"
         other = protobuf((1, "other"), (2, "x"))
-        path.write_bytes(protobuf((1, 8), (7, b"graph" * 40), (14, other), (14, entry)))
+        path.write_bytes(protobuf((1, 8), (7, protobuf((2, "graph" * 40))), (14, other), (14, entry)))
         return path
 
     return write

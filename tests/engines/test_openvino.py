@@ -46,7 +46,7 @@ def test_damaged_files_are_told_in_one_line(
 def test_damaged_onnx(foreign: Callable[..., Path]) -> None:
     path = foreign()
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(ModelError, match="cannot be loaded by OpenVINO"):
+    with pytest.raises(ModelError, match="cannot be loaded as an ONNX model"):
         OpenVinoEngine(path)
 
 

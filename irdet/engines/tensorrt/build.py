@@ -17,6 +17,7 @@ from typing import Any
 from irdet.core.errors import IrdetError, ModelError, UsageError
 from irdet.core.files import replacing, sha256
 from irdet.core.info import ModelInfo
+from irdet.engines.external import check_external
 from irdet.engines.record import read_record
 from irdet.engines.tensorrt.cuda import Cuda, Device
 from irdet.engines.tensorrt.library import Library, find_library, last_line
@@ -114,6 +115,7 @@ def build_engine(
         MissingDependency: TensorRT is not installed.
     """
     begun = time.monotonic()
+    check_external(onnx)
     info = read_record(onnx)
     library = find_library(options.library)
     precision = _precision(info, library, options)

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from irdet.core.errors import ModelError
+from irdet.engines import open_engine
+from irdet.engines.external import check_external
+from irdet.engines.onnx import OnnxEngine
+from irdet.engines.openvino import OpenVinoEngine
+from irdet.engines.shipped import shipped_path
+
+KERNEL = np.full((1, 1, 3, 3), 1 / 9, np.float32)
+
+
+def external(name: str) -> TensorProto:
+    tensor = numpy_helper.from_array(KERNEL, "w")
+    data = tensor.raw_data
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", name), ("offset", "0"), ("length", str(len(data)))):
+        tensor.external_data.add(key=key, value=value)
+    return tensor
+
+
+def model_of(tensor: TensorProto, *, where: str = "initializer") -> onnx.ModelProto:
+    """A blur, whose kernel lies where it is said to."""
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1, 16, 16]) for name in ("x", "y")]
+    nodes, initializers = [helper.make_node("Conv", ["x", "w"], ["y"], pads=[1] * 4)], [tensor]
+    if where == "constant":
+        nodes, initializers = [helper.make_node("Constant", [], ["w"], value=tensor), *nodes], []
+    elif where == "branch":
+        branch = helper.make_graph([helper.make_node("Identity", ["w"], ["b"])], "branch", [], [], [tensor])
+        branch.output.append(helper.make_tensor_value_info("b", TensorProto.FLOAT, [1, 1, 3, 3]))
+        yes = numpy_helper.from_array(np.array(True), "yes")
+        nodes = [
+            helper.make_node("If", ["yes"], ["k"], then_branch=branch, else_branch=branch),
+            helper.make_node("Conv", ["x", "k"], ["y"], pads=[1] * 4),
+        ]
+        initializers = [yes]
+    graph = helper.make_graph(nodes, "blur", ports[:1], ports[1:], initializers)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def save(folder: Path, model: onnx.ModelProto) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize("where", ["initializer", "constant", "branch"])
+@pytest.mark.parametrize(
+    "name", ["../secret.bin", "/etc/hostname", "a/../../secret.bin", "C:\\secret.bin", "..\\secret.bin", "", "a\0b"]
+)
+@pytest.mark.parametrize("engine", [OnnxEngine, OpenVinoEngine])
+def test_data_from_elsewhere_is_refused(tmp_path: Path, where: str, name: str, engine: Any) -> None:
+    (tmp_path / "secret.bin").write_bytes(KERNEL.tobytes())
+    path = save(tmp_path / "model", model_of(external(name), where=where))
+    with pytest.raises(ModelError, match=r"model\.onnx wants its weights from .*outside of its own folder"):
+        engine(path, "cpu")
+
+
+def test_a_link_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "secret.bin").write_bytes(KERNEL.tobytes())
+    path = save(tmp_path / "model", model_of(external("weights.bin")))
+    (path.parent / "weights.bin").symlink_to(tmp_path / "secret.bin")
+    with pytest.raises(ModelError, match="outside of its own folder"):
+        open_engine(path, device="cpu")
+
+
+def test_data_beside_the_model_is_read(tmp_path: Path) -> None:
+    path = save(tmp_path, model_of(external("weights.bin")))
+    (tmp_path / "weights.bin").write_bytes(KERNEL.tobytes())
+    with OnnxEngine(path, "cpu") as engine:
+        assert engine.info.variant == "foreign"
+
+
+def test_a_model_without_such_data_is_let_through(tmp_path: Path) -> None:
+    check_external(save(tmp_path, model_of(numpy_helper.from_array(KERNEL, "w"))))
+    shipped = shipped_path("mlcl-edge", ".onnx")
+    assert shipped is not None
+    check_external(shipped)
+    # The folder may itself be reached through a link.
+    (tmp_path / "link").symlink_to(tmp_path)
+    shutil.copy(shipped, tmp_path / "edge.onnx")
+    check_external(tmp_path / "link" / "edge.onnx")
+
+
+@pytest.mark.parametrize("data", [b"", b"text", b"\x3a\xff\xff\xff\xff\x7f", bytes(100)])
+def test_what_is_no_model(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "a.onnx").write_bytes(data)
+    with pytest.raises(ModelError, match=r"a\.onnx cannot be loaded as an ONNX model"):
+        check_external(tmp_path / "a.onnx")
+
+
+def test_graphs_without_end_are_refused(tmp_path: Path) -> None:
+    """GraphProto.node, NodeProto.attribute, AttributeProto.g, and again."""
+    data = b""
+    for _ in range(3000):
+        for tag in (0x32, 0x2A, 0x0A):
+            length, size = len(data), b""
+            while length > 0x7F:
+                size += bytes([length & 0x7F | 0x80])
+                length >>= 7
+            data = bytes([tag]) + size + bytes([length]) + data
+    size = b""
+    length = len(data)
+    while length > 0x7F:
+        size += bytes([length & 0x7F | 0x80])
+        length >>= 7
+    (tmp_path / "a.onnx").write_bytes(b"\x3a" + size + bytes([length]) + data)
+    with pytest.raises(ModelError, match="deeper than any real one"):
+        check_external(tmp_path / "a.onnx")
+
+
+def test_names_that_are_no_text_are_told_in_one_line(tmp_path: Path) -> None:
+    """Found by benchmarks/fuzz.py: ONNX Runtime loads such a file, and fails when it is asked for the name."""
+    data = model_of(numpy_helper.from_array(KERNEL, "w")).SerializeToString()
+    (tmp_path / "a.onnx").write_bytes(data.replace(b"\x01x", b"\x01\x80"))
+    with pytest.raises(ModelError, match=r"a\.onnx "):
+        OnnxEngine(tmp_path / "a.onnx", "cpu")
