@@ -23,7 +23,15 @@ def test_the_default_model_ships_for_running_and_for_training() -> None:
         assert shipped_path(DEFAULT_MODEL, suffix) is not None, suffix
 
 
-@pytest.mark.parametrize("name", shipped_models())
+def test_the_cpus_8_bit_form_ships_and_was_made_from_the_default_models_weights() -> None:
+    names = (DEFAULT_MODEL, f"{DEFAULT_MODEL}-int8-cpu")
+    with irdet.open_engine(names[0], device="cpu") as one, irdet.open_engine(names[1], device="cpu") as other:
+        assert (other.info.precision, other.info.target) == ("int8", "cpu")
+        assert one.info.weights_sha256 == other.info.weights_sha256
+        assert other.info.metrics["gate"]["drop"] <= 0.01
+
+
+@pytest.mark.parametrize("name", [name for name in shipped_models() if shipped_path(name, ".pt")])
 def test_both_files_hold_the_same_weights(name: str) -> None:
     pytest.importorskip("torch", reason="torch is not installed: pip install 'irdet[train]'")
     onnx, checkpoint = shipped_path(name, ".onnx"), shipped_path(name, ".pt")
@@ -63,6 +71,6 @@ def test_finds_made_targets(name: str) -> None:
 
 
 def test_shipped_files_are_small() -> None:
-    files = [path for name in shipped_models() for path in Path(irdet.__file__).parent.glob(f"weights/{name}*")]
+    files = {path for name in shipped_models() for path in Path(irdet.__file__).parent.glob(f"weights/{name}*")}
     assert files and len({sha256(path) for path in files}) == len(files)
     assert sum(path.stat().st_size for path in files) < 10e6

@@ -158,7 +158,8 @@ def export_reduced(
             calibration=reduction.calibration and reduction.calibration.digest,
             metrics={**draft.info.metrics, **({"gate": reduction.verdict.to_dict()} if reduction.verdict else {})},
         )
-        frames = check_frames(size, info.stride, data or precision.calib)
+        # Golden frames are passed on with the model, so frames that were only calibrated on are not among them.
+        frames = check_frames(size, info.stride, data)
         exact, final = Path(folder) / "exact.onnx", Path(folder) / path.name
         for file, content in ((exact, fp16.rounded(graph) if precision.half else graph), (final, graph)):
             _save(onnx, fixed(content, size, options.batch), file, info)
