@@ -330,13 +330,17 @@ def _read_correction(path: Path) -> object:
 
 
 def _read_index(path: Path) -> object:
+    import cv2
+
     from irdet.data.sirst import load_dataset
 
     for folder in ("images", "masks"):
         if not (path.parent / folder).is_dir():
             (path.parent / folder).mkdir()
+            pixels = np.zeros(SHAPE, np.uint8)
+            pixels[20:23, 30:33] = 255
             for number in (1, 2, 10):
-                (path.parent / folder / f"Misc_{number}.png").write_bytes(_images(".png")(path)[0])
+                cv2.imwrite(str(path.parent / folder / f"Misc_{number}.png"), pixels)
     return load_dataset(path)
 
 
