@@ -68,7 +68,12 @@ class OpenVinoEngine(GraphEngine):
             self._request: Any = core.compile_model(model, "CPU", config).create_infer_request()
         except Exception as error:  # its errors share no base but Exception
             raise ModelError(f"{self._path} cannot be loaded by OpenVINO: {_reason(error)}") from error
-        self._adopt([_port(one) for one in model.inputs], [_port(one) for one in model.outputs], _record(model))
+        try:
+            inputs, outputs = [_port(one) for one in model.inputs], [_port(one) for one in model.outputs]
+            record = _record(model)
+        except UnicodeDecodeError as error:
+            raise ModelError(f"{self._path} cannot be loaded by OpenVINO: a name in it is no text") from error
+        self._adopt(inputs, outputs, record)
 
     def _execute(self, prepared: NDArray[np.floating[Any]], only: int | None) -> list[NDArray[Any]]:
         found = self._request.infer({0: prepared}, share_inputs=True)  # copies the outputs

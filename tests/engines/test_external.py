@@ -120,9 +120,10 @@ def test_graphs_without_end_are_refused(tmp_path: Path) -> None:
         check_external(tmp_path / "a.onnx")
 
 
-def test_names_that_are_no_text_are_told_in_one_line(tmp_path: Path) -> None:
-    """Found by benchmarks/fuzz.py: ONNX Runtime loads such a file, and fails when it is asked for the name."""
+@pytest.mark.parametrize("engine", [OnnxEngine, OpenVinoEngine])
+def test_names_that_are_no_text_are_told_in_one_line(tmp_path: Path, engine: Any) -> None:
+    """Found by benchmarks/fuzz.py: both runtimes load such a file, and fail when they are asked for the name."""
     data = model_of(numpy_helper.from_array(KERNEL, "w")).SerializeToString()
     (tmp_path / "a.onnx").write_bytes(data.replace(b"\x01x", b"\x01\x80"))
     with pytest.raises(ModelError, match=r"a\.onnx "):
-        OnnxEngine(tmp_path / "a.onnx", "cpu")
+        engine(tmp_path / "a.onnx", "cpu")

@@ -302,6 +302,44 @@ def test_frame_rate_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert [frame.time for frame in source] == pytest.approx([0, 1 / FALLBACK_FPS, 2 / FALLBACK_FPS])
 
 
+def test_a_chunk_of_avi_that_claims_to_be_huge(tmp_path: Path) -> None:
+    """Found by benchmarks/fuzz.py: where FFmpeg gives a file up, OpenCV's own reader of AVI raises on such a chunk."""
+    path = save_video(tmp_path / "huge.avi")
+    data = bytearray(path.read_bytes())
+    place = data.index(b"00dc", data.index(b"movi")) + 4
+    data[place : place + 4] = (0x7FFFFFFF).to_bytes(4, "little")
+    path.write_bytes(data)
+    try:
+        with open_source(path) as source:
+            assert len(list(source)) < FRAMES
+    except IrdetError as error:
+        assert "huge.avi" in str(error)
+
+
+def test_frames_on_which_opencv_raises_are_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Raising:
+        def __init__(self, *arguments: object) -> None:
+            self._capture = capture(*arguments)
+            self._grabbed = 0
+
+        def grab(self) -> bool:
+            self._grabbed += 1
+            if self._grabbed == 3:
+                self._capture.grab()
+                raise cv2.error("chunk.m_size <= 67108864")
+            return bool(self._capture.grab())
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._capture, name)
+
+    capture: Callable[..., cv2.VideoCapture] = cv2.VideoCapture
+    path = save_video(tmp_path / "a.mkv", frames=6)
+    monkeypatch.setattr(cv2, "VideoCapture", Raising)
+    with open_source(path) as source:
+        assert [frame.index for frame in source] == [0, 1, 3, 4, 5]
+    assert source.skipped.frames == 1
+
+
 def test_one_video_by_glob_and_many(tmp_path: Path) -> None:
     save_video(tmp_path / "a.mkv", frames=3)
     with open_source(f"{tmp_path}/*.mkv") as source:

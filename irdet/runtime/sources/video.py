@@ -8,6 +8,8 @@ from itertools import chain
 from pathlib import Path
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from irdet.core.errors import IrdetError
 from irdet.core.images import quiet_opencv
@@ -95,11 +97,7 @@ class VideoSource(Closing):
         clock = _Clock(self._capture, period, trusted=self._options.fps is None)
         while not self._options.over(index + failed):
             wanted = self._options.takes(index + failed)
-            with quiet_opencv():
-                ok = self._capture.grab()
-                pixels = None
-                if ok and wanted:
-                    ok, pixels = self._capture.retrieve()
+            ok, pixels = self._next(wanted)
             if ok:
                 if failed:
                     which = f"frame {index}" if failed == 1 else f"frames {index} to {index + failed - 1}"
@@ -122,6 +120,15 @@ class VideoSource(Closing):
         # The length is an estimate from the duration in some containers: one frame less is no loss.
         if self._declared is not None and (lost := self._declared - index) > 1:
             self._skip(f"{lost} of the {self._declared} frames that it declares cannot be decoded; cut off?", lost)
+
+    def _next(self, wanted: bool) -> tuple[bool, NDArray[np.generic] | None]:
+        """Goes to the next frame and decodes it where it is wanted; tells whether that worked."""
+        try:
+            with quiet_opencv():
+                ok = self._capture.grab()
+                return self._capture.retrieve() if ok and wanted else (ok, None)
+        except cv2.error:  # OpenCV's own reader of AVI asserts that chunks are small
+            return False, None
 
     def _skip(self, reason: str, frames: int) -> None:
         self.skipped.add(Skipped(self._file, f"{self._file}: {reason}", frames))
