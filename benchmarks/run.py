@@ -336,7 +336,8 @@ def markdown(results: dict[str, Any]) -> str:
             "## Start and memory",
             "",
             "From the start of the process to the first targets of a frame of 640x512: "
-            f"{one['start_to_result_s']:.2f} s, {one['ratio']:.2f} times the sum of `import numpy, cv2, onnxruntime` ({one['imports_s']:.2f} s) and one "
+            f"{one['start_to_result_s']:.2f} s, {one['ratio']:.2f} times the sum of `import numpy, cv2, onnxruntime` "
+            f"({one['imports_s']:.2f} s) and one "
             f"first inference ({one['first_inference_s']:.2f} s); at most "
             f"{one['peak_memory'] / 2**20:.0f} MiB resident.",
             "",

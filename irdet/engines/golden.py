@@ -29,6 +29,12 @@ from irdet.engines.probe import as_batch
 #: it pushes values over to the next of 255 steps.
 TOLERANCE = MappingProxyType({"fp32": 2e-3, "fp16": 5e-2, "int8": 0.3, "int8+fp16": 0.3})
 
+#: Share of the target pixels that may be off by more than that in 8 bits. A value that is rounded to the other side of
+#: a step moves those behind it, and at the edge of a target, where probabilities are steep, now and then by half of the
+#: range: 1 to 6 of 1,300 pixels between ONNX Runtime, OpenVINO and exact rounding. A graph that is computed wrongly is
+#: off by far more.
+OUTLIERS = 0.02
+
 #: A centroid is weighted by probability, so it may be off by this many px per unit of tolerance.
 _CENTROID = 10.0
 
@@ -79,6 +85,8 @@ class Comparison:
         max_difference: Largest difference of a probability.
         tolerance: What it may be.
         mismatch: In words, the first target that differs; "" when the lists are the same.
+        outliers: Pixels that are off by more than the tolerance.
+        allowed: How many may be.
     """
 
     frames: int
@@ -86,11 +94,13 @@ class Comparison:
     max_difference: float
     tolerance: float
     mismatch: str = ""
+    outliers: int = 0
+    allowed: int = 0
 
     @property
     def passed(self) -> bool:
         """The probabilities agree and the targets are the same."""
-        return self.max_difference <= self.tolerance and not self.mismatch
+        return self.outliers <= self.allowed and not self.mismatch
 
     def __add__(self, other: Comparison) -> Comparison:
         return Comparison(
@@ -99,6 +109,8 @@ class Comparison:
             max(self.max_difference, other.max_difference),
             min(self.tolerance, other.tolerance),
             self.mismatch or other.mismatch,
+            self.outliers + other.outliers,
+            self.allowed + other.allowed,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -118,10 +130,12 @@ def compare(
     *,
     threshold: float,
     tolerance: float,
+    outliers: float = 0.0,
 ) -> Comparison:
     """Compares probabilities, and the targets that follow from them.
 
-    A pixel whose reference is within the tolerance of the threshold may fall on either side of it.
+    A pixel whose reference is within the tolerance of the threshold may fall on either side of it. So may one that is
+    off by more than the tolerance, as long as there are no more of these than may be.
 
     Args:
         frames: uint8 [N, H, W].
@@ -129,17 +143,25 @@ def compare(
         probability: float32 [N, H, W], what they are.
         threshold: From which probability on a pixel belongs to a target.
         tolerance: How far a probability may be off.
+        outliers: How many pixels may be off by more, as a share of the reference's target pixels.
     """
     found = 0
     mismatch = ""
-    for index, (frame, wanted, given) in enumerate(zip(frames, reference, probability, strict=True)):
+    off = np.abs(reference.astype(np.float64) - probability)
+    beyond, allowed = int((off > tolerance).sum()), int(outliers * (reference >= threshold).sum())
+    forgiven = off > tolerance if beyond <= allowed else np.zeros(off.shape, np.bool_)
+    for index, (frame, wanted, given, spared) in enumerate(zip(frames, reference, probability, forgiven, strict=True)):
         plain = Frame(as_batch(frame[None])[0, 0], index=index)
         expected = extract_targets(wanted, plain, threshold)
         found += len(expected)
-        settled = np.where(np.abs(wanted - threshold) <= tolerance, wanted, given)
+        settled = np.where(spared | (np.abs(wanted - threshold) <= tolerance), wanted, given)
         mismatch = mismatch or _mismatch(expected, extract_targets(settled, plain, threshold), _CENTROID * tolerance)
-    difference = float(np.abs(reference.astype(np.float64) - probability).max(initial=0.0))
-    return Comparison(len(frames), found, difference, tolerance, mismatch)
+    return Comparison(len(frames), found, float(off.max(initial=0.0)), tolerance, mismatch, beyond, allowed)
+
+
+def outliers_of(precision: str) -> float:
+    """Returns the share of target pixels that may be off by more than the tolerance."""
+    return OUTLIERS if "int8" in precision else 0.0
 
 
 def replay(engine: Engine, golden: Golden) -> Comparison:
@@ -163,6 +185,7 @@ def replay(engine: Engine, golden: Golden) -> Comparison:
             np.concatenate([engine.run(as_batch(frame[None]))[:, 0] for frame in item.frames]),
             threshold=golden.threshold,
             tolerance=tolerance,
+            outliers=outliers_of(engine.info.precision),
         )
         for item in golden.sets
     ]

@@ -16,7 +16,7 @@ from irdet.core.errors import IrdetError, UsageError
 from irdet.core.extras import require
 from irdet.core.info import ModelInfo
 from irdet.data.sirst import Sample
-from irdet.engines.golden import TOLERANCE, Comparison, compare
+from irdet.engines.golden import TOLERANCE, Comparison, compare, outliers_of
 from irdet.engines.onnx import OnnxEngine
 from irdet.engines.probe import as_batch
 from irdet.export import fp16, gate, int8
@@ -292,10 +292,10 @@ def _run(file: Path, frames: tuple[NDArray[np.uint8], ...]) -> list[NDArray[np.f
 
 
 def _replay(file: Path, sets: Any, info: ModelInfo) -> Comparison:
-    tolerance = TOLERANCE[info.precision]
+    tolerance, outliers = TOLERANCE[info.precision], outliers_of(info.precision)
     given = _run(file, tuple(item.frames for item in sets))
     compared = [
-        compare(item.frames, item.probability, maps, threshold=info.threshold, tolerance=tolerance)
+        compare(item.frames, item.probability, maps, threshold=info.threshold, tolerance=tolerance, outliers=outliers)
         for item, maps in zip(sets, given, strict=True)
     ]
     return sum(compared, Comparison(0, 0, 0.0, tolerance))

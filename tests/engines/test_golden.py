@@ -14,11 +14,14 @@ from irdet.core.errors import ModelError
 from irdet.core.info import ModelInfo
 from irdet.engines.base import BaseEngine
 from irdet.engines.golden import (
+    OUTLIERS,
     TOLERANCE,
+    Comparison,
     Golden,
     GoldenSet,
     compare,
     golden_path,
+    outliers_of,
     read_golden,
     replay,
     write_golden,
@@ -111,6 +114,24 @@ def test_targets_that_differ_are_told() -> None:
     assert "9 px expected, 8 found" in one_target(lambda p: p.__setitem__((12, 20), 0.49))
     assert "target at (20.0, 12.0): found at (20." in one_target(lambda p: p.__setitem__((12, 21), 0.95))
     assert one_target(lambda p: p.__setitem__((12, 21), 0.9001)) == ""
+
+
+def test_8_bits_may_be_off_at_some_pixels_and_not_at_many() -> None:
+    reference = np.zeros((1, 64, 64), np.float32)
+    reference[0, 10:30, 10:30] = 0.9  # 400 px, of which 8 may be off
+    frames = np.full(reference.shape, 100, np.uint8)
+
+    def compared(count: int, outliers: float) -> Comparison:
+        given = reference.copy()
+        given[0, 10, 10 : 10 + count] = 0.45
+        return compare(frames, reference, given, threshold=0.5, tolerance=0.3, outliers=outliers)
+
+    assert compared(8, OUTLIERS).passed and compared(8, OUTLIERS).outliers == compared(8, OUTLIERS).allowed == 8
+    assert not compared(9, OUTLIERS).passed
+    assert not compared(1, 0.0).passed
+    missed = compare(frames, reference, np.zeros_like(reference), threshold=0.5, tolerance=0.3, outliers=OUTLIERS)
+    assert not missed.passed and "1 targets expected, 0 found" in missed.mismatch
+    assert [outliers_of(name) for name in ("fp32", "fp16", "int8", "int8+fp16")] == [0, 0, OUTLIERS, OUTLIERS]
 
 
 def test_equally_sure_targets_may_change_places() -> None:
