@@ -54,11 +54,12 @@ TOP = TOPS[16]
 
 #: What the table says, in words.
 FINDINGS = (
-    "Most false targets of the local path are tufts of cumulus (0.8 to 1.0 a frame in *hot* and *field* scenes of that",
-    "kind while the mode was being chosen, 0.1 or less in the others): clutter that is compact and stands out by the measure",
-    "that the mode levels. `--normalise local` is for scenes whose range is carried by hot structures; where everything has",
-    "contrast, the range of the frame has fewer false targets. Cutting to 8 bits costs next to nothing beside the mapping",
-    "itself: what the range of the frame makes too faint for the network is lost at any depth.",
+    "Most false targets of the local path are tufts of cumulus (0.8 to 1.0 a frame in *hot* and *field* scenes of",
+    "that kind while the mode was being chosen, 0.1 or less in the others): clutter that is compact and stands",
+    "out by the measure that the mode levels. `--normalise local` is for scenes whose range is carried by hot",
+    "structures; where everything has contrast, the range of the frame has fewer false targets. Cutting to 8 bits",
+    "costs next to nothing beside the mapping itself: what the range of the frame makes too faint for the network",
+    "is lost at any depth.",
 )
 
 
