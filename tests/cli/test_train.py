@@ -84,7 +84,7 @@ def test_a_killed_run_goes_on(data: Path, tmp_path: Path) -> None:
     [
         (["--data", "nowhere"], 2, "nowhere"),
         (["--model", "mlcl-egde"], 2, "did you mean mlcl-edge"),
-        (["--recipe", "edge"], 2, "edge-v2"),
+        (["--recipe", "edge"], 2, "did you mean edge-v"),
         (["--crop", "50"], 2, "multiple of 16"),
         (["--device", "gpu"], 2, "must be auto, cpu or cuda"),
         (["--resume", "runs/train/none"], 1, "no such file"),

