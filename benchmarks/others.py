@@ -25,8 +25,9 @@ def ncnn_runner(model: Path, width: int, height: int, threads: int) -> tuple[str
 
     net = ncnn.Net()
     net.opt.num_threads = threads
-    net.load_param(str(model.with_suffix(".ncnn.param")))
-    net.load_model(str(model.with_suffix(".ncnn.bin")))
+    files = [model.with_suffix(suffix) for suffix in (".ncnn.param", ".ncnn.bin")]
+    if net.load_param(str(files[0])) or net.load_model(str(files[1])):
+        raise SystemExit(f"ncnn cannot load {files[0]} and {files[1]}")
 
     def run(frame: Any) -> Any:
         extractor = net.create_extractor()

@@ -130,7 +130,7 @@ def base_onnx(folder: Path, size: tuple[int, int]) -> Path:
     torch.manual_seed(0)
     width, height = size
     info = ModelInfo("mlcl-base", stride=4, height=height, width=width)
-    path = folder / f"base-{width}x{height}.onnx"
+    path = folder / f"base{width}x{height}.onnx"  # pnnx makes other names of a hyphen
     trace(deployable(LoadedModel(create_model("mlcl-base").eval(), info)), path, OnnxOptions(size), (height, width))
     graph = onnx.load(path)
     onnx.helper.set_model_props(graph, {METADATA_KEY: info.to_json()})
@@ -204,9 +204,9 @@ def video(folder: Path, quick: bool) -> dict[str, Any]:
     """`irdet infer`'s pipeline on a clip of 640x512, with drawing and encoding, against the engine alone."""
     from irdet.data.synth import SceneConfig, write_clip
 
-    clip = folder / "clip.mkv"
+    clip = folder / "clip.mp4"
     frames, repeats = (60, 3) if quick else (200, 5)
-    write_clip(clip, SceneConfig(size=(640, 512)), seed=3, frames=frames)
+    write_clip(clip, SceneConfig(width=640, height=512), seed=3, frames=frames)
     records = {}
     for model in (EDGE, EDGE8):
         with open_engine(model, device="cpu", threads=THREADS) as engine:
@@ -421,7 +421,8 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     spent: dict[str, float] = {}
     file = RESULTS / "speed.json"
-    kept = json.loads(file.read_text(encoding="utf-8")) if set(arguments.only) != set(sections) else {}
+    partly = set(arguments.only) != set(sections) and file.exists()
+    kept = json.loads(file.read_text(encoding="utf-8")) if partly else {}
     results = {**kept, "machine": asdict(read_machine()), "date": time.strftime("%Y-%m-%d")}
     resolve_model(EDGE8)
     with tempfile.TemporaryDirectory() as name:
@@ -437,10 +438,11 @@ def main() -> None:
         for section in arguments.only:
             with timed(section, spent):
                 results[section] = work[section]()
-    results["seconds"] = {**kept.get("seconds", {}), **spent}
-    file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    plot(results, RESULTS / "networks.png")
-    README.write_text(markdown(results), encoding="utf-8")
+            results["seconds"] = {**kept.get("seconds", {}), **spent}
+            file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+            README.write_text(markdown(results), encoding="utf-8")
+    if "networks" in results:
+        plot(results, RESULTS / "networks.png")
     print(README.read_text(encoding="utf-8"))
 
 
