@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -144,15 +145,18 @@ def extract_targets(
         window, inner = _around(left, upper, width, height, frame.shape)
         box = (slice(upper, lower), slice(left, right))
         own = labels[upper - y0 : lower - y0, left - x0 : right - x0] == label
-        free = ~mask[window]
-        ring = free.copy()
+        around = _counts(frame, window)
+        body = around[_within(box, window)][own]
+        ring = ~mask[window]
         ring[inner] = False
-        # In float64: sums of deep counts leave the 24 bits of float32.
-        body = _counts(frame, box)[own]
-        outside = _counts(frame, window)[ring if ring.any() else free]
+        outside = around[ring]
+        if not outside.size:
+            outside = around[~mask[window]]
         if not outside.size:
             outside = body.mean(keepdims=True)
-        background, deviation = float(outside.mean()), float(outside.std())
+        background = float(outside.mean())
+        spread = outside - background
+        deviation = math.sqrt(float(spread @ spread) / spread.size)
         contrast = float(body.mean()) - background
         targets.append(
             Target(
@@ -178,9 +182,16 @@ def extract_targets(
 
 
 def _counts(frame: Frame, window: tuple[slice, slice]) -> NDArray[np.float64]:
-    """Returns the counts of a part of the frame."""
-    raw = None if frame.raw is None else frame.raw[window]
-    return Frame(frame.pixels[window], raw=raw).counts.astype(np.float64)
+    """Returns the counts of a part of the frame; in float64, as sums of deep counts leave the 24 bits of float32."""
+    if frame.raw is not None:
+        return frame.raw[window].astype(np.float64)
+    return frame.pixels[window].astype(np.float64) * 255.0
+
+
+def _within(box: tuple[slice, slice], window: tuple[slice, slice]) -> tuple[slice, slice]:
+    """Returns a box of the frame as a box of the window around it."""
+    (rows, columns), (top, left) = box, (window[0].start, window[1].start)
+    return slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
 
 
 def _top(frame: Frame) -> float:
