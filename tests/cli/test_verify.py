@@ -35,7 +35,7 @@ def model(exported: Path, tmp_path: Path) -> Path:
 
 
 def test_pass(irdet_command: Callable[..., Any], model: Path) -> None:
-    done = irdet_command("verify", model)
+    done = irdet_command("verify", model, "--device", "cpu")
     assert done.code == 0, done.err
     (line,) = done.out.splitlines()
     assert line.startswith(f"PASS {model} on onnxruntime ") and " cpu, fp32: 6 frames" in line
