@@ -143,7 +143,7 @@ def infer(
     from irdet.runtime.resume import after
     from irdet.runtime.resume import resume as last_complete
     from irdet.runtime.sinks import WindowSink
-    from irdet.runtime.sources import open_source
+    from irdet.runtime.sources import NothingLeft, open_source
 
     def tell(line: str) -> None:
         if not quiet:
@@ -169,11 +169,18 @@ def infer(
         max_pixels=max_pixels,
         give_up=give_up,
     )
-    if resume is not None:
-        taken = after(taken, last_complete(resume))
+    try:
+        if resume is not None:
+            taken = after(taken, last_complete(resume))
+        opened = open_source(source, taken)
+    except NothingLeft as error:
+        if resume is None:
+            raise
+        tell(f"nothing is left to do in {resume}: {error}")
+        return
     with (
         signals() as stop,
-        open_source(source, taken) as frames,
+        opened as frames,
         open_engine(model, device=device, threads=threads) as engine,
     ):
         if resume is not None and frames.live:

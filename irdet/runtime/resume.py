@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from irdet.core.errors import IrdetError, UsageError
-from irdet.runtime.sources import SourceOptions
+from irdet.runtime.sources import NothingLeft, SourceOptions
 
 #: A line or row is no longer than this (bytes): two million targets in one frame are no frame.
 LONGEST = 1 << 29
@@ -67,7 +67,8 @@ def after(options: SourceOptions, last: int | None) -> SourceOptions:
         last: The last frame that is done; None for none.
 
     Raises:
-        UsageError: The frame is none that these options take, or the last one that they take.
+        UsageError: The frame is none that these options take.
+        NothingLeft: It is the last one that they take.
     """
     if last is None:
         return options
@@ -75,7 +76,7 @@ def after(options: SourceOptions, last: int | None) -> SourceOptions:
         raise UsageError(f"--resume: frame {last} is none that these --start, --stride and --limit take")
     done = (last - options.start) // options.stride + 1
     if options.limit is not None and done >= options.limit:
-        raise UsageError("--resume: all frames that --limit takes are done")
+        raise NothingLeft("--resume: all frames that --limit takes are done")
     left = None if options.limit is None else options.limit - done
     return replace(options, start=last + options.stride, limit=left)
 

@@ -161,8 +161,12 @@ def test_resumed_videos_are_numbered(tmp_path: Path) -> None:
     assert numbers(out) == list(range(40))
     with open_source(out / "annotated.mkv") as one, open_source(out / "annotated-2.mkv") as two:
         assert (one.length, two.length) == (15, 25)
-    done = infer(source, "--resume", out, "--quiet", "--limit", 40)
-    assert "all frames" in done.communicate()[1] and done.returncode == 2
+    before = (out / "targets.jsonl").read_bytes()
+    for limit in ((), ("--limit", 40)):
+        again = infer(source, "--resume", out, *limit)
+        said = again.communicate()[1]
+        assert again.returncode == 0 and "nothing is left to do" in said, said
+        assert (out / "targets.jsonl").read_bytes() == before and not (out / "annotated-3.mkv").exists()
 
 
 def test_standard_output_for_the_next_program(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from irdet.core.errors import IrdetError, UsageError
 from irdet.runtime.detector import Detection
 from irdet.runtime.resume import after, free_name, resume
 from irdet.runtime.sinks import CsvSink, JsonLinesSink
-from irdet.runtime.sources import SourceOptions
+from irdet.runtime.sources import NothingLeft, SourceOptions
 
 
 def _write(folder: Path, detections: list[Detection], go_on: bool = False) -> None:
@@ -106,7 +106,7 @@ def test_what_is_left_to_do(start: int, stride: int, limit: int, done: int) -> N
     every = [start + stride * number for number in range(limit)]
     assert after(options, None) == options
     if done >= limit - 1:
-        with pytest.raises(UsageError, match="all frames"):
+        with pytest.raises(NothingLeft, match="all frames"):
             after(options, every[-1])
         return
     left = after(options, every[done])

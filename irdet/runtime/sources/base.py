@@ -35,6 +35,10 @@ RAW_DTYPES = {
 }
 
 
+class NothingLeft(IrdetError):
+    """The source has frames, but none of those that are wanted."""
+
+
 @dataclass(frozen=True, eq=False)
 class RawFrame:
     """One frame as it came.
@@ -134,11 +138,11 @@ class SourceOptions:
         """Returns the numbers of the frames that are wanted of a source of that length.
 
         Raises:
-            IrdetError: There is none; `name` is who has none.
+            NothingLeft: There is none; `name` is who has none.
         """
         numbers = range(self.start, length if self.stop is None else min(self.stop, length), self.stride)
         if not numbers:
-            raise IrdetError(f"cannot use {name}: it has {length} frames, so none from --start {self.start} on")
+            raise NothingLeft(f"cannot use {name}: it has {length} frames, so none from --start {self.start} on")
         return numbers
 
     def takes(self, index: int) -> bool:

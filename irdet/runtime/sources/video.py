@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from irdet.core.errors import IrdetError
 from irdet.core.images import quiet_opencv
-from irdet.runtime.sources.base import Closing, RawFrame, SkipLog, Skipped, SourceOptions
+from irdet.runtime.sources.base import Closing, NothingLeft, RawFrame, SkipLog, Skipped, SourceOptions
 
 #: A video is at its end when so many frames in a row cannot be decoded.
 MAX_FAILED = 500
@@ -77,10 +77,12 @@ class VideoSource(Closing):
         frames = self._read(1 / fps)
         first = next(frames, None)
         if first is None:
-            wanted = f" from --start {self._options.start} on" if self._options.start else ""
-            raise IrdetError(
-                f"cannot read {self._file}: the video has no frame{wanted} that can be decoded; cut off or damaged?"
-            )
+            told = f"cannot read {self._file}: the video has no frame"
+            if self._options.start:
+                raise NothingLeft(
+                    f"{told} from --start {self._options.start} on that can be decoded; cut off or damaged?"
+                )
+            raise IrdetError(f"{told} that can be decoded; cut off or damaged?")
         self.size = first.pixels.shape[1], first.pixels.shape[0]
         self._frames = chain([first], frames)
 
