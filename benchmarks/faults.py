@@ -253,7 +253,7 @@ def random_kills(folder: Path, count: int) -> tuple[int, int]:
         while True:
             run = start(source, *RAW, *words, "--no-video")
             with suppress(subprocess.TimeoutExpired):
-                run.wait(0.5 + 1.2 * chance.random())
+                run.wait(0.25 + 0.4 * chance.random())
             run.kill()
             run.communicate()
             if run.returncode == 0:
