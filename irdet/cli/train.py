@@ -70,7 +70,7 @@ def train(
     from irdet.cli.rundir import new_run
     from irdet.models import load_initial
     from irdet.training.dataset import load_training_data
-    from irdet.training.device import choose_device
+    from irdet.training.device import choose_device, keep_freed_memory
     from irdet.training.loop import record_protocols, stored_recipe
     from irdet.training.loop import train as run
     from irdet.training.recipe import Recipe, get_recipe
@@ -92,6 +92,8 @@ def train(
     else:
         plan = (get_recipe(recipe) if recipe else Recipe()).replace(**changes)
     where = choose_device(device, threads)
+    if where == "cpu":
+        keep_freed_memory()
     initial = None
     if ckpt is not None:
         # A recipe or --model says which network; without them the checkpoint does.
