@@ -32,6 +32,7 @@ class Sampling:
         background_share: Crops of target-free frames, where there are any.
         mined_share: Of these, crops that instead lie around a place that the network has lately taken for a target and
             that is none, in whatever frame, where there is one.
+        local_share: Crops of frames that are mapped by their surroundings, as `--normalise local` maps them.
         paste: Chance that a crop gets one to three targets of other frames pasted in, target-free crops included.
         jitter: Range of the random scale.
         seed: Fixes every draw.
@@ -44,6 +45,7 @@ class Sampling:
     centred_share: float = 0.5
     background_share: float = 0.25
     mined_share: float = 0.5
+    local_share: float = 0.0
     paste: float = 0.3
     jitter: tuple[float, float] = (0.75, 1.33)
     seed: int = 0
@@ -81,12 +83,19 @@ class CropSampler:
         frames: Frames with targets.
         backgrounds: Target-free frames.
         sampling: Shares and sizes.
+        local: Frames that are mapped by their surroundings, with and without targets.
     """
 
     def __init__(
-        self, frames: Sequence[LabelledFrame], backgrounds: Sequence[LabelledFrame], sampling: Sampling
+        self,
+        frames: Sequence[LabelledFrame],
+        backgrounds: Sequence[LabelledFrame],
+        sampling: Sampling,
+        local: Sequence[LabelledFrame] = (),
     ) -> None:
         self.sampling = sampling
+        self._local = list(local)
+        self._local_centres = [_centres(frame.mask) for frame in local]
         self._frames = list(frames)
         self._backgrounds = list(backgrounds)
         self._centres = [_centres(frame.mask) for frame in frames]
@@ -109,10 +118,15 @@ class CropSampler:
     def _draw(self, number: int, mined: Mined) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         sampling = self.sampling
         rng = np.random.default_rng([sampling.seed, number])
-        free = bool(self._backgrounds or mined) and rng.random() < sampling.background_share
+        # Without such frames nothing is drawn, so that older recipes keep their crops.
+        local = bool(self._local) and rng.random() < sampling.local_share
+        free = not local and bool(self._backgrounds or mined) and rng.random() < sampling.background_share
         centres: NDArray[np.float64] = np.zeros((0, 2))
         centre = None
-        if free and mined and (not self._backgrounds or rng.random() < sampling.mined_share):
+        if local:
+            index = int(rng.integers(len(self._local)))
+            frame, centres = self._local[index], self._local_centres[index]
+        elif free and mined and (not self._backgrounds or rng.random() < sampling.mined_share):
             index, x, y = mined[int(rng.integers(len(mined)))]
             frame = (self._backgrounds + self._frames)[index]
             centre = np.array((x * frame.pixels.shape[1], y * frame.pixels.shape[0]))
@@ -131,7 +145,7 @@ class CropSampler:
         if len(centres) and rng.random() < sampling.centred_share:
             centre = centres[rng.integers(len(centres))]
         image, mask = self._cut(frame, sx, sy, centre, rng)
-        if self._donors and rng.random() < sampling.paste:
+        if self._donors and not local and rng.random() < sampling.paste:
             for _ in range(rng.integers(1, 4)):
                 _paste(image, mask, self._donors[rng.integers(len(self._donors))], (sx, sy), rng)
         if rng.random() < 0.5:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,11 @@ from irdet.data.crops import LabelledFrame
 from irdet.data.protocol import resize_protocol
 from irdet.data.scenes import FOLDS, folds, group_scenes, known_folds
 from irdet.data.sirst import Sample, load_dataset
+from irdet.data.synth.deep import make_deep_scene
 from irdet.training.recipe import Recipe
+
+#: Made scenes of 14 bits beside the frames of the data, where a recipe trains on locally mapped frames.
+DEEP_SCENES = 240
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +35,9 @@ class TrainingData:
         free_validation: Target-free frames that are not trained on; may be empty.
         description: Data sets, counts, and the digest, for the model's record; JSON values.
         digest: SHA-256 over names and pixels of all frames in their order and parts.
+        local: Frames mapped by their surroundings: target-free ones, and made scenes of 14 bits. Empty where the
+            recipe takes no such crops. (Frames of 8 bits with targets are not among them: a target of few grey levels
+            drowns in the coding noise that the mapping lifts.)
     """
 
     train: tuple[LabelledFrame, ...]
@@ -40,6 +47,7 @@ class TrainingData:
     free_validation: tuple[LabelledFrame, ...]
     description: dict[str, object]
     digest: str
+    local: tuple[LabelledFrame, ...] = ()
 
 
 def load_training_data(
@@ -79,10 +87,14 @@ def load_training_data(
 
     train = tuple(frame for frame, out in zip(frames, held, strict=True) if not out)
     validation = tuple(frame for frame, out in zip(frames, held, strict=True) if out)
+    backgrounds_kept = tuple(frame for i, frame in enumerate(free) if i not in kept_back)
+    local: tuple[LabelledFrame, ...] = ()
+    if recipe.local_share > 0:
+        local = (*(_localised(frame) for frame in backgrounds_kept), *_deep_frames(recipe.seed, advance))
     digest = _digest(names, frames, held, free)
     return TrainingData(
         train=train,
-        backgrounds=tuple(frame for i, frame in enumerate(free) if i not in kept_back),
+        backgrounds=backgrounds_kept,
         validation=validation,
         validation_names=tuple(name for name, out in zip(names, held, strict=True) if out),
         free_validation=tuple(frame for i, frame in enumerate(free) if i in kept_back),
@@ -94,9 +106,11 @@ def load_training_data(
             "target_free": str(backgrounds.name) if backgrounds is not None else None,
             "target_free_images": len(free) - len(kept_back),
             "target_free_validation_images": len(kept_back),
+            "deep_scenes": DEEP_SCENES if local else 0,
             "digest": digest,
         },
         digest=digest,
+        local=local,
     )
 
 
@@ -122,6 +136,21 @@ def _read(sample: Sample, advance: Callable[..., object] | None) -> LabelledFram
     if advance is not None:
         advance()
     return frame
+
+
+def _localised(frame: LabelledFrame) -> LabelledFrame:
+    """The frame, of 8 bits, as `--normalise local` maps it."""
+    grey = np.round(frame.pixels * 255).astype(np.uint8)
+    return LabelledFrame(Preprocessor(mode="local")(grey).pixels, frame.mask)
+
+
+def _deep_frames(seed: int, advance: Callable[..., object] | None) -> Iterator[LabelledFrame]:
+    """Made scenes of 14 bits, mapped by their surroundings."""
+    for number in range(DEEP_SCENES):
+        scene = make_deep_scene(seed * DEEP_SCENES + number)
+        yield LabelledFrame(Preprocessor(mode="local")(scene.raw).pixels, scene.mask)
+        if advance is not None:
+            advance()
 
 
 def _digest(

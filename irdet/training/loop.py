@@ -107,7 +107,7 @@ def train(
     average = Average(module, recipe.ema)
     optimizer = torch.optim.AdamW(_groups(module, recipe.weight_decay), lr=recipe.learning_rate)
     scaler = torch.amp.GradScaler(enabled=where.type == "cuda")
-    sampler = CropSampler(data.train, data.backgrounds, recipe)
+    sampler = CropSampler(data.train, data.backgrounds, recipe, data.local)
     per_epoch = math.ceil(len(data.train) / recipe.batch)
     total = per_epoch * recipe.epochs
     last, best = folder / "last.pt", folder / "best.pt"

@@ -149,3 +149,21 @@ def test_mined_places_are_in_their_crops(free: list[LabelledFrame]) -> None:
     assert all(not mask.any() for _, mask in drawn)
     plain = [sampler.batch(step)[0] for step in range(12)]
     assert not all(image.max() - np.median(image) > 0.25 for image in plain)
+
+
+def test_locally_mapped_crops_come_in_their_share(frames: list[LabelledFrame], free: list[LabelledFrame]) -> None:
+    marked = [LabelledFrame(np.full_like(frame.pixels, 0.9), frame.mask) for frame in frames]
+    sampling = dataclasses.replace(SAMPLING, batch=40, local_share=0.25, background_share=0.5, paste=0.0)
+    sampler = CropSampler(frames, free, sampling, marked)
+    bright = [float(np.median(image)) > 0.6 for step in range(10) for image in sampler.batch(step)[0]]
+    assert 0.15 < np.mean(bright) < 0.35
+    everything = CropSampler(frames, free, dataclasses.replace(sampling, local_share=1.0), marked)
+    assert any(mask.any() for mask in everything.batch(0)[1]), "their targets are labelled"
+
+
+def test_recipes_without_locally_mapped_crops_draw_as_before(frames: list[LabelledFrame]) -> None:
+    share = dataclasses.replace(SAMPLING, local_share=0.5)
+    for one, other in zip(
+        CropSampler(frames, [], SAMPLING).batch(3), CropSampler(frames, [], share).batch(3), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)

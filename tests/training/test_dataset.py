@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from irdet.core.errors import DataError, UsageError
+from irdet.core.frame import Preprocessor
+from irdet.training import dataset
 from irdet.training.dataset import load_training_data
 from irdet.training.recipe import Recipe
 
@@ -88,3 +90,20 @@ def test_nothing_to_learn_from(tmp_path: Path) -> None:
 def test_one_scene_cannot_be_split(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be parted"):
         load_training_data(write_set(tmp_path / "one", 1, 3), None, Recipe())
+
+
+def test_locally_mapped_frames_are_there_where_the_recipe_asks(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset, "DEEP_SCENES", 3)
+    free = write_free(tmp_path / "free")
+    assert load_training_data(made, free, Recipe()).local == ()
+    data = load_training_data(made, free, Recipe(local_share=0.1))
+    assert len(data.local) == len(data.backgrounds) + 3
+    *mapped, last = data.local
+    np.testing.assert_array_equal(
+        mapped[0].pixels, Preprocessor(mode="local")(np.round(data.backgrounds[0].pixels * 255).astype(np.uint8)).pixels
+    )
+    assert last.mask.any() and last.pixels.dtype == np.float32
+    assert abs(float(np.median(last.pixels)) - 0.25) < 0.05, "what does not stand out has the level of the mapping"
+    assert data.description["deep_scenes"] == 3
