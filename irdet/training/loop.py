@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import signal
 import threading
@@ -27,7 +28,7 @@ from irdet.training.dataset import TrainingData, stretch
 from irdet.training.logs import RunLog
 from irdet.training.losses import detection_loss
 from irdet.training.recipe import Recipe
-from irdet.training.schedule import Average, rate_at
+from irdet.training.schedule import Average, blended, rate_at
 from irdet.training.validation import draw_predictions, mine, validate
 
 #: Columns of the log. Validation columns are empty in epochs without one.
@@ -97,14 +98,20 @@ def train(
         Where the checkpoints are, and whether the run came to its end.
 
     Raises:
-        UsageError: The folder's run is of another recipe or other data.
+        UsageError: The folder's run is of another recipe or other data; the recipe keeps a share of weights to start
+            from and none are given.
         ModelError: The checkpoint to resume from cannot be used.
     """
     where = torch.device(device)
+    if recipe.start_share and initial is None and not resume:
+        raise UsageError(
+            f"recipe {recipe.name} keeps a share of the weights that it starts from: give them with --ckpt"
+        )
     torch.manual_seed(recipe.seed)
     module = initial if initial is not None else create_model(recipe.model)
     module = module.to(where, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     average = Average(module, recipe.ema)
+    start = copy.deepcopy(module.state_dict()) if recipe.start_share else {}
     optimizer = torch.optim.AdamW(_groups(module, recipe.weight_decay), lr=recipe.learning_rate)
     scaler = torch.amp.GradScaler(enabled=where.type == "cuda")
     sampler = CropSampler(data.train, data.backgrounds, recipe, data.local)
@@ -121,9 +128,12 @@ def train(
         optimizer.load_state_dict(state["optimizer"])
         scaler.load_state_dict(state["scaler"])
         step, top, loss_sum, spent = state["step"], state["best"], state["loss"], state["seconds"]
-        mined = state["mined"]
+        mined, start = state["mined"], state.get("start", {})  # runs of older versions have no start
         advance(step)
     begun = time.monotonic() - spent
+
+    def released() -> Network:
+        return blended(average.module, start, recipe.start_share) if start else average.module
 
     def keep(path: Path, measured: MetricsResult | None) -> None:
         info = ModelInfo(
@@ -140,11 +150,12 @@ def train(
             "best": top,
             "loss": loss_sum,
             "mined": mined,
+            "start": start,
             "seconds": time.monotonic() - begun,
             "recipe": recipe.to_dict(),
             "digest": data.digest,
         }
-        save_checkpoint(path, average.module, info, state if path == last else None)
+        save_checkpoint(path, released(), info, state if path == last else None)
 
     with (
         RunLog(folder, COLUMNS, step // per_epoch) as log,
@@ -187,18 +198,19 @@ def train(
             }
             loss_sum = 0.0
             if epoch % recipe.validate_every == 0 or step == total:
-                mined = mine(average.module, _forms(data, recipe, step), where)
+                network = released()
+                mined = mine(network, _forms(data, recipe, step), where)
                 row["mined"] = len(mined)
                 upcoming = loader.submit(sampler.batch, step, mined)  # as a resumed run would draw it
-                measured = validate(average.module, data.validation, where) if data.validation else None
+                measured = validate(network, data.validation, where) if data.validation else None
                 if measured is not None:
                     row |= {f"val_{name}": getattr(measured, name) for name in ("iou", "niou", "pd", "fa")}
                 if data.free_validation:
-                    row["val_free"] = validate(average.module, data.free_validation, where).false_per_frame
+                    row["val_free"] = validate(network, data.free_validation, where).false_per_frame
                 if measured is None or not measured.niou <= top:
                     top = math.nan if measured is None else measured.niou
                     keep(best, measured)
-                    draw_predictions(average.module, data.validation or data.train, where, folder / "predictions.png")
+                    draw_predictions(network, data.validation or data.train, where, folder / "predictions.png")
             log.write(row)
             keep(last, None)
 

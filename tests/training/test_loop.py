@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import dataclasses
 import math
@@ -73,19 +74,21 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "model"),
-    [(signal.SIGINT, "mlcl-edge"), (signal.SIGTERM, "alcnet")],  # the second has dropout
+    ("kind", "model", "share"),
+    [(signal.SIGINT, "mlcl-edge", 0.5), (signal.SIGTERM, "alcnet", 0.0)],  # the second has dropout
 )
 def test_interrupted_and_resumed_equals_uninterrupted(
-    data: TrainingData, tmp_path: Path, kind: signal.Signals, model: str
+    data: TrainingData, tmp_path: Path, kind: signal.Signals, model: str, share: float
 ) -> None:
-    recipe = RECIPE.replace(model=model)
+    recipe = RECIPE.replace(model=model, start_share=share)
+    torch.manual_seed(3)
+    initial = create_model(model)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir()
     parts.mkdir()
-    complete = train(recipe, data, whole)
+    complete = train(recipe, data, whole, initial=copy.deepcopy(initial))
     before = signal.getsignal(kind)
-    first = train(recipe, data, parts, advance=StopAt(4, kind))  # in the middle of the second epoch
+    first = train(recipe, data, parts, initial=initial, advance=StopAt(4, kind))  # in the middle of the second epoch
     assert complete.finished and not first.finished and first.epoch == 1
     assert signal.getsignal(kind) is before, "the signal's handler is put back"
     second = train(recipe, data, parts, resume=True)
@@ -117,6 +120,20 @@ def test_run_leaves_what_it_promises(data: TrainingData, tmp_path: Path) -> None
     assert info.variant == "mlcl-edge" and info.training["recipe"]["seed"] == 5 and info.training["data"] == "made"
     changed = weights(result.last)
     assert any(not torch.equal(changed[key], value) for key, value in start.items())
+
+
+def test_the_start_has_its_share_in_what_is_kept(data: TrainingData, tmp_path: Path) -> None:
+    initial = create_model("mlcl-edge")
+    start = {key: value.clone() for key, value in initial.state_dict().items()}
+    result = train(RECIPE.replace(start_share=0.25), data, tmp_path, initial=initial)
+    _, state = load_checkpoint(result.last)
+    assert state is not None
+    for key, value in weights(result.last).items():
+        if value.is_floating_point():
+            expected = 0.75 * state["average"][key] + 0.25 * start[key]
+            torch.testing.assert_close(value, expected, atol=1e-5, rtol=1e-4)
+    with pytest.raises(UsageError, match="--ckpt"):
+        train(RECIPE.replace(start_share=0.25), data, tmp_path)
 
 
 def test_protocols_are_measured_and_recorded(data: TrainingData, tmp_path: Path) -> None:
