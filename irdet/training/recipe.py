@@ -95,7 +95,7 @@ _RECIPES = (
     Recipe(
         name="edge-v4",
         model="mlcl-edge",
-        epochs=140,
+        epochs=60,
         learning_rate=1.2e-3,
         ema=0.999,
         start_share=0.5,
@@ -107,7 +107,7 @@ _RECIPES = (
     Recipe(
         name="edge-v4-fold1",
         model="mlcl-edge",
-        epochs=140,
+        epochs=60,
         learning_rate=1.2e-3,
         ema=0.999,
         start_share=0.5,

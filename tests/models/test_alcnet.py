@@ -56,6 +56,13 @@ def test_a_border_makes_no_contrast() -> None:
     assert (cyclic[0] * cyclic[1]).max() > 0.1
 
 
+def test_before_training_little_counts_as_target() -> None:
+    """From 50 % everywhere it learnt nothing in a thousand steps."""
+    torch.manual_seed(0)
+    network = create_model("alcnet")
+    assert 0.01 < torch.sigmoid(network(torch.rand(2, 1, 64, 64))).mean() < 0.05
+
+
 def test_fusion_is_its_formula() -> None:
     torch.manual_seed(0)
     fusion = BottomUpFusion(4)
