@@ -20,14 +20,18 @@ SIZE = Size(512, 512)
 
 def info(
     model: Annotated[
-        str, typer.Argument(metavar="[NAME|FILE]", help="A network, or a .pt or .onnx file.")
+        str, typer.Argument(metavar="[NAME|FILE]", help="A network, a classical method, or a .pt or .onnx file.")
     ] = "mlcl-edge",
     imgsz: ImgszOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Shows parameters, GFLOP, receptive field and stride of a network, and the record of a model file."""
+    """Shows parameters, GFLOP, receptive field and stride of a network, the record of a model file, or a method."""
     from irdet.cli.console import console, print_json, print_table
+    from irdet.engines.classical import METHODS
 
+    if model in METHODS:
+        _method(model, as_json)
+        return
     path, record, cost, notes = _look(model, imgsz)
     facts: dict[str, Any] = {
         "model": model,
@@ -66,6 +70,34 @@ def info(
     print_table(model, rows)
     for note in notes:
         console().print(note, markup=False)
+
+
+def _method(name: str, as_json: bool) -> None:
+    """A classical method has neither file nor weights: where it comes from, and its settings."""
+    import inspect
+    import sys
+
+    from irdet.cli.console import print_json, print_table
+    from irdet.engines.classical import create_method
+
+    method = create_method(name)
+    module = sys.modules[type(method).__module__]
+    source = " ".join((inspect.getdoc(module) or "").split("\n\n")[1].split())
+    about = (inspect.getdoc(method) or "").splitlines()[0]
+    settings = asdict(method)
+    if as_json:
+        facts = {"model": name, "about": about, "source": source, "threshold": method.THRESHOLD}
+        print_json({**facts, "settings": settings, "main": method.MAIN})
+        return
+    rows: list[tuple[str, object]] = [
+        ("what it computes", about),
+        ("source", source.removeprefix("Source: ").removeprefix("Sources: ")),
+        ("threshold", method.THRESHOLD),
+        *((f"setting: {key}", str(value)) for key, value in settings.items()),
+        ("input", "any size"),
+        ("training", "none"),
+    ]
+    print_table(name, rows)
 
 
 def _look(model: str, imgsz: Size | None) -> tuple[Path | None, ModelInfo | None, Cost | None, list[str]]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from irdet.core.info import ModelInfo
+from irdet.engines.classical import METHODS, create_method
 from irdet.export.onnx import OnnxOptions, export_onnx
 from irdet.models import LoadedModel, save_checkpoint
 
@@ -105,3 +107,20 @@ def test_what_is_no_model(
     done = irdet_command("info", *arguments)
     assert done.code == code and told in done.err
     assert done.err.count("\n") == 1 and done.out == ""
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_classical_method(irdet_command: Callable[..., Any], name: str) -> None:
+    facts = json.loads(irdet_command("info", name, "--json").out)
+    method = create_method(name)
+    assert facts["threshold"] == method.THRESHOLD and facts["main"] in facts["settings"]
+    assert set(facts["settings"]) == {field.name for field in fields(method)}
+    assert "(19" in facts["source"] or "20" in facts["source"], "a source has a year"
+    table = irdet_command("info", name).out
+    for part in (facts["about"].split()[0], str(method.THRESHOLD), *facts["settings"]):
+        assert part in table
+
+
+def test_a_wrong_name_lists_networks(irdet_command: Callable[..., Any]) -> None:
+    done = irdet_command("info", "mlcl-edgy")
+    assert done.code == 2 and "did you mean mlcl-edge?" in done.err
