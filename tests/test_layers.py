@@ -38,7 +38,7 @@ EXCEPTIONS = {
 #: What each part may import besides the standard library; a module's own entry goes before its part's.
 PLAIN = {"numpy", "cv2", "typing_extensions"}
 PACKAGES = {
-    "core": PLAIN,
+    "core": PLAIN | {"imagesize"},
     "engines": PLAIN,
     "engines.onnx": PLAIN | {"onnxruntime"},
     "engines.fastest": PLAIN | {"onnxruntime"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import zlib
@@ -10,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import cv2
+import imagesize
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,8 +35,52 @@ def quiet_opencv() -> Iterator[None]:
         set_level(level)
 
 
-def read_image(path: str | os.PathLike[str]) -> NDArray[np.generic]:
+def check_size(width: int, height: int, max_pixels: int, name: str | os.PathLike[str]) -> None:
+    """Refuses frames that are too large.
+
+    Args:
+        width: Of the frame, px.
+        height: Of the frame, px.
+        max_pixels: The most that is allowed.
+        name: Whose frame it is.
+
+    Raises:
+        FrameError: They are.
+    """
+    if width * height > max_pixels:
+        raise FrameError(
+            f"cannot read {name}: {width}x{height} px are more than {max_pixels} pixels; "
+            "if that is meant, raise --max-pixels"
+        )
+
+
+def check_header(file: str | os.PathLike[str] | bytes, max_pixels: int, name: str | os.PathLike[str]) -> None:
+    """Refuses an image that its own header calls too large, before anything is decoded.
+
+    A few kilobytes can unpack to gigabytes. Headers that cannot be understood are left to the decoder.
+
+    Args:
+        file: Its path, or what it holds.
+        max_pixels: The most that is allowed.
+        name: Whose frame it is.
+
+    Raises:
+        FrameError: It is too large.
+    """
+    try:
+        width, height = imagesize.get(io.BytesIO(file) if isinstance(file, bytes) else os.fspath(file))
+    except Exception:  # what it raises for damaged headers is not documented
+        return
+    if width > 0 and height > 0:  # -1 where it knows no such format
+        check_size(width, height, max_pixels, name)
+
+
+def read_image(path: str | os.PathLike[str], max_pixels: int | None = None) -> NDArray[np.generic]:
     """Reads an image as it is stored: its own depth, its own channels.
+
+    Args:
+        path: The file.
+        max_pixels: Larger ones are refused by their header; None leaves it at the decoder's own limit (2^30).
 
     Raises:
         FrameError: It cannot be read; says why.
@@ -45,6 +91,8 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.generic]:
         raise FrameError(f"cannot read {path}: {error.strerror or error}") from error
     if not data:
         raise FrameError(f"cannot read {path}: the file is empty (0 bytes)")
+    if max_pixels is not None:
+        check_header(data, max_pixels, path)
     pixels = None
     if not _damaged(data):
         with quiet_opencv(), suppress(cv2.error):

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from irdet.core.errors import FrameError, IrdetError, UsageError, unknown_name
+from irdet.core.errors import IrdetError, UsageError, unknown_name
+from irdet.core.images import check_size
 
 #: Frame rate of a sequence that does not tell its own (1/s).
 FALLBACK_FPS = 25.0
@@ -159,11 +160,7 @@ class SourceOptions:
         Raises:
             FrameError: They are.
         """
-        if width * height > self.max_pixels:
-            raise FrameError(
-                f"cannot read {name}: {width}x{height} px are more than {self.max_pixels} pixels; "
-                "if that is meant, raise --max-pixels"
-            )
+        check_size(width, height, self.max_pixels, name)
 
     def rate(self, declared: float | None, name: str) -> tuple[float, tuple[str, ...]]:
         """Returns the frame rate to go by, and a note where it had to be assumed."""

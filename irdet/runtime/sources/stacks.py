@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irdet.core.errors import FrameError, IrdetError
-from irdet.core.images import quiet_opencv, read_image
+from irdet.core.images import check_header, quiet_opencv, read_image
 from irdet.runtime.sources.base import Closing, RawFormat, RawFrame, SkipLog, Skipped, SourceOptions
 
 #: Suffixes of files that may hold several pages.
@@ -103,7 +103,7 @@ class ImageSource(_Numbered):
 
     def _read(self, index: int) -> NDArray[np.generic]:
         path = self._paths[index]
-        pixels = read_image(path)
+        pixels = read_image(path, self._options.max_pixels)
         if path.suffix.lower() in TIFF_SUFFIXES and (pages := count_pages(path)) > 1:
             reason = f"{path} has {pages} pages, of which a folder or a glob gives the first; name the file for all"
             self.skipped.add(Skipped(self._name(index), reason, pages - 1))
@@ -123,6 +123,7 @@ class TiffSource(_Numbered):
     """
 
     def __init__(self, path: Path, pages: int, options: SourceOptions) -> None:
+        check_header(path, options.max_pixels, path)  # of the first page; the others are asked once they are decoded
         self._path = path
         self._pages = pages
         self._first = 0

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import re
+import zlib
 from pathlib import Path
 
 import cv2
@@ -93,6 +94,40 @@ def test_frames_that_are_too_large_are_refused(tmp_path: Path, kind: str) -> Non
     with pytest.raises(IrdetError, match=r"10x6 px are more than 59 pixels; .*--max-pixels") as caught:
         open_source(path, SourceOptions(max_pixels=59, raw=options.raw))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jp2", ".bmp", ".pgm", ".webp", ".jpg"])
+def test_what_is_too_large_is_refused_before_it_is_decoded(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decode(*_: object, **__: object) -> None:
+        raise AssertionError("it was decoded")
+
+    image, pages = tmp_path / f"a{suffix}", tmp_path / "pages.tif"
+    assert cv2.imwrite(str(image), np.zeros((64, 48), np.uint8))
+    assert cv2.imwritemulti(str(pages), [np.zeros((64, 48), np.uint16)] * 2)
+    monkeypatch.setattr(cv2, "imdecode", decode)
+    monkeypatch.setattr(cv2, "imreadmulti", decode)
+    for path in (image, pages):
+        with pytest.raises(IrdetError, match=r"48x64 px are more than 3071 pixels; .*--max-pixels"):
+            open_source(path, SourceOptions(max_pixels=3071))
+        with pytest.raises(AssertionError):
+            open_source(path, SourceOptions(max_pixels=3072))
+
+
+def test_an_image_that_unpacks_to_gigabytes_is_refused(tmp_path: Path) -> None:
+    """OpenCV itself would take 2^30 pixels; this file has under a hundred bytes."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+    header = (32000).to_bytes(4, "big") * 2 + bytes([16, 0, 0, 0, 0])
+    path = tmp_path / "bomb.png"
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    )
+    with pytest.raises(IrdetError, match="32000x32000 px are more than 67108864 pixels"):
+        open_source(path, SourceOptions())
 
 
 @given(st.integers(0, 40), st.integers(1, 9), st.none() | st.integers(1, 20), st.integers(1, 40))
