@@ -62,7 +62,7 @@ class Format:
         read: Reads one.
         count: Inputs of a long run.
         text: Damage it as text, too.
-        mend: Repairs checksums, so that damage reaches what lies behind them.
+        mend: Makes the file of the damaged bytes, where they are not the file itself.
     """
 
     suffix: str
@@ -110,16 +110,27 @@ def input_of(name: str, seeds: list[bytes], seed: int, number: int) -> bytes:
     return FORMATS[name].mend(damage(seeds[int(rng.integers(len(seeds)))], rng, FORMATS[name].text))
 
 
-def mend_png(data: bytes) -> bytes:
-    """Writes the checksums anew, as far as the chunks can be followed."""
-    out, place = bytearray(data), 8
-    while place + 12 <= len(out):
-        end = place + 8 + int.from_bytes(out[place : place + 4], "big")
-        if end + 4 > len(out):
-            break
-        out[end : end + 4] = zlib.crc32(out[place + 4 : end]).to_bytes(4, "big")
+def unpacked_png(data: bytes) -> bytes:
+    """Returns what a PNG holds behind its checksums and zlib: the 13 bytes of its header, then filtered rows."""
+    packed, place = b"", 8
+    while place < len(data):
+        end = place + 8 + int.from_bytes(data[place : place + 4], "big")
+        if data[place + 4 : place + 8] == b"IDAT":
+            packed += data[place + 8 : end]
         place = end + 4
-    return bytes(out)
+    return data[16:29] + zlib.decompress(packed)
+
+
+def packed_png(data: bytes) -> bytes:
+    """Makes a PNG of such bytes, whatever they are by now, its rows in two chunks."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        length, sum_ = len(content), zlib.crc32(kind + content)
+        return length.to_bytes(4, "big") + kind + content + sum_.to_bytes(4, "big")
+
+    rows = zlib.compress(data[13:], 1)
+    parts = [chunk(b"IHDR", data[:13]), chunk(b"IDAT", rows[:64]), chunk(b"IDAT", rows[64:]), chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 # Good files.
@@ -144,6 +155,10 @@ def _images(suffix: str, *, deep: bool = False) -> Callable[[Path], list[bytes]]
         return [cv2.imencode(suffix, picture)[1].tobytes() for picture in pictures]
 
     return make
+
+
+def _unpacked(folder: Path) -> list[bytes]:
+    return [unpacked_png(data) for data in _images(".png", deep=True)(folder)]
 
 
 def _pages(folder: Path) -> list[bytes]:
@@ -273,7 +288,7 @@ def _read_image(path: Path) -> object:
     from irdet.core.frame import Preprocessor
     from irdet.core.images import read_image
 
-    return Preprocessor()(read_image(path)).pixels.shape
+    return Preprocessor()(read_image(path, 1 << 26)).pixels.shape
 
 
 def _read_source(path: Path) -> object:
@@ -353,7 +368,7 @@ def _read_lines(path: Path) -> object:
 
 FORMATS: dict[str, Format] = {
     "PNG": Format(".png", _images(".png", deep=True), _read_image),
-    "PNG, checksums mended": Format(".png", _images(".png", deep=True), _read_image, mend=mend_png),
+    "PNG, behind its checksums": Format(".png", _unpacked, _read_image, mend=packed_png),
     "JPEG": Format(".jpg", _images(".jpg"), _read_image),
     "BMP": Format(".bmp", _images(".bmp"), _read_image),
     "TIFF": Format(".tiff", _images(".tiff", deep=True), _read_image),

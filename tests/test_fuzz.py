@@ -34,7 +34,7 @@ def test_good_files_are_read(name: str, tmp_path: Path) -> None:
     for index, data in enumerate(chosen.make(tmp_path)):
         folder = tmp_path / str(index)
         folder.mkdir()
-        (folder / f"input{chosen.suffix}").write_bytes(data)
+        (folder / f"input{chosen.suffix}").write_bytes(chosen.mend(data))
         assert fuzz.outcome_of(chosen.read, folder / f"input{chosen.suffix}") == "result"
 
 
