@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import typer
 
-from irdet.cli import app
+from irdet.cli import build_app
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "irdet/weights").glob("*.md"))]
@@ -48,7 +48,7 @@ def _words(line: str) -> Iterator[list[str]]:
 
 @functools.cache
 def _app() -> Any:
-    return typer.main.get_command(app)
+    return typer.main.get_command(build_app())
 
 
 def faults(words: list[str]) -> Iterator[str]:

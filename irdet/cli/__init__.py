@@ -2,56 +2,71 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
 from irdet import __version__
-from irdet.cli import bench, calibrate, check, doctor, export, infer, info, synth, train, tune, verify
-from irdet.cli import eval as eval_module
 from irdet.core.errors import IrdetError
 from irdet.core.extras import explained
 
-#: Every command: panel of the help -> name -> function, or app of sub-commands. Help lists them in this order.
-COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
+#: Every command: panel of the help -> name -> where its function is, or its app of sub-commands. Help lists them in
+#: this order. Only the one that is called is imported.
+COMMANDS: dict[str, dict[str, str]] = {
     "Use": {
-        "infer": infer.infer,
-        "eval": eval_module.eval_,
-        "bench": bench.bench,
-        "info": info.info,
-        "verify": verify.verify,
-        "doctor": doctor.doctor,
+        "infer": "irdet.cli.infer:infer",
+        "eval": "irdet.cli.eval:eval_",
+        "bench": "irdet.cli.bench:bench",
+        "info": "irdet.cli.info:info",
+        "verify": "irdet.cli.verify:verify",
+        "doctor": "irdet.cli.doctor:doctor",
     },
     "Make": {
-        "train": train.train,
-        "tune": tune.tune,
-        "export": export.export,
-        "check": check.check,
-        "calibrate": calibrate.calibrate,
-        "synth": synth.app,
+        "train": "irdet.cli.train:train",
+        "tune": "irdet.cli.tune:tune",
+        "export": "irdet.cli.export:export",
+        "check": "irdet.cli.check:check",
+        "calibrate": "irdet.cli.calibrate:calibrate",
+        "synth": "irdet.cli.synth:app",
     },
 }
 
 #: What Typer raises when arguments do not fit (Click's exception, or that of the copy of Click inside newer Typers).
 _TYPER_ERROR: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
-app = typer.Typer(
-    name="irdet",
-    help="Finds small targets in infrared frames.",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-for _panel, _commands in COMMANDS.items():
-    for _name, _function in _commands.items():
-        if isinstance(_function, typer.Typer):
-            app.add_typer(_function, name=_name, rich_help_panel=_panel)
-        else:
-            app.command(_name, rich_help_panel=_panel)(_function)
+
+def build_app(wanted: str | None = None) -> typer.Typer:
+    """Builds the command line.
+
+    Args:
+        wanted: The command that is called: the app has only that one, for an app of all takes time to put together.
+            All of them where None, or where there is no such command.
+    """
+    app = typer.Typer(
+        name="irdet",
+        help="Finds small targets in infrared frames.",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_irdet)
+    known = any(wanted in commands for commands in COMMANDS.values())
+    for panel, commands in COMMANDS.items():
+        for name, place in commands.items():
+            if known and name != wanted:
+                continue
+            module, _, attribute = place.partition(":")
+            command = getattr(importlib.import_module(module), attribute)
+            if isinstance(command, typer.Typer):
+                app.add_typer(command, name=name, rich_help_panel=panel)
+            else:
+                app.command(name, rich_help_panel=panel)(command)
+    return app
 
 
 def _version(wanted: bool) -> None:
@@ -60,7 +75,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _irdet(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of errors (anywhere).")] = False,
@@ -83,6 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in words[:end]
     words = [word for word in words[:end] if word != "--debug"] + words[end:]
     try:
+        app = build_app(words[0] if words else None)
         code = app(words or ["--help"], prog_name="irdet", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0

@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import cv2
-import imagesize
 import numpy as np
 from numpy.typing import NDArray
 
@@ -67,6 +66,8 @@ def check_header(file: str | os.PathLike[str] | bytes, max_pixels: int, name: st
     Raises:
         FrameError: It is too large.
     """
+    import imagesize  # brings urllib along, which videos need not wait for
+
     try:
         width, height = imagesize.get(io.BytesIO(file) if isinstance(file, bytes) else os.fspath(file))
     except Exception:  # what it raises for damaged headers is not documented

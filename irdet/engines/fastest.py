@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.metadata
 import importlib.util
 import json
 import time
@@ -81,7 +80,9 @@ def _measure(engine: BaseEngine, rival: BaseEngine) -> dict[str, float]:
 
 
 def _key(path: Path, threads: int | None) -> str:
-    versions = [importlib.metadata.version("openvino"), importlib.import_module("onnxruntime").__version__]
+    from importlib.metadata import version  # takes its time, and most have no OpenVINO
+
+    versions = [version("openvino"), importlib.import_module("onnxruntime").__version__]
     machine = read_machine()
     parts = [sha256(path), *versions, machine.cpu, str(machine.cores), str(threads)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]

@@ -3,12 +3,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from types import ModuleType
 
 import pytest
 
 import irdet
-from irdet.cli import COMMANDS, app
+from irdet.cli import COMMANDS, build_app
 from irdet.cli.console import print_json, print_table, progress
 from irdet.cli.options import (
     DeviceOption,
@@ -36,7 +37,7 @@ ERRORS: dict[str, BaseException] = {
 
 
 @pytest.fixture
-def probe() -> Iterator[list[dict[str, object]]]:
+def probe(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
     """Adds a command `probe KIND` that raises `ERRORS[KIND]`; gives a list of the options that it was called with."""
     calls: list[dict[str, object]] = []
 
@@ -55,9 +56,11 @@ def probe() -> Iterator[list[dict[str, object]]]:
         if kind in ERRORS:
             raise ERRORS[kind]
 
-    app.command("probe")(command)
-    yield calls
-    app.registered_commands.pop()
+    module = ModuleType("irdet_probe")
+    module.command = command  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(COMMANDS["Use"], "probe", "irdet_probe:command")
+    return calls
 
 
 def test_version(irdet_command: Callable) -> None:
@@ -79,6 +82,22 @@ def test_help_lists_every_command_in_its_panel(irdet_command: Callable, words: l
 def test_every_command_has_help(irdet_command: Callable, name: str) -> None:
     result = irdet_command(name, "--help")
     assert result.code == 0 and f"irdet {name}" in result.out
+
+
+def test_only_the_command_that_is_called_is_imported() -> None:
+    code = (
+        "import sys; from irdet.cli import main; main(['doctor', '--help']); "
+        "print(sorted(name for name in sys.modules if name.startswith('irdet.cli.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    modules = done.stdout.splitlines()[-1]
+    assert "irdet.cli.doctor" in modules and "irdet.cli.infer" not in modules and "irdet.cli.train" not in modules
+
+
+def test_an_app_of_one_command_names_it() -> None:
+    names = [command.name for command in build_app("check").registered_commands]
+    assert names == ["check"]
+    assert len(build_app("chekc").registered_commands) > 5, "all, for the error names the nearest"
 
 
 @pytest.mark.usefixtures("probe")
