@@ -207,6 +207,7 @@ def measure(
     if network:
         trained = engine.info.training.get("recipe", {})
         row["trained"] = {key: trained.get(key) for key in ("name", "epochs", "fold")}
+        row["trained"]["crops"] = engine.info.training.get("step", 0) * trained.get("batch", 0)
         row["sensitivity"] = {
             "parameter": "threshold",
             "values": ["0.5", "0.25", "0.75"],
@@ -357,7 +358,7 @@ def markdown(found: dict[str, Any], picture: str, command: str) -> str:
                     f"{row['iou']:.3f}",
                     *(f"{row['rules'][str(rule)]:.3f}" for rule in RULES),
                     f"{row['best_iou']:.3f} at {row['best_threshold']:.3f}",
-                    f"{PUBLISHED[name]:.2f}" if name in PUBLISHED else "",
+                    f"{PUBLISHED[method_of(name)]:.2f}" if method_of(name) in PUBLISHED else "",
                 )
                 for name in names
                 for row in [rows[name]]
@@ -409,12 +410,12 @@ def markdown(found: dict[str, Any], picture: str, command: str) -> str:
 def _trained(rows: dict[str, Any]) -> str:
     """Says what each network has seen."""
     told = [
-        f"`{name}` was trained by recipe {row['trained']['name']}, {row['trained']['epochs']} epochs, "
-        + ("fold 1 among its images." if row["trained"]["fold"] != 1 else "fold 1 held out.")
+        f"`{name}`: {row['trained']['crops']:,} crops, "
+        + ("fold 1 among its images" if row["trained"]["fold"] != 1 else "fold 1 held out")
         for name, row in rows.items()
         if row["network"]
     ]
-    return " ".join(told)
+    return f"Networks stand with the recipe of their training. {'; '.join(told)}." if told else ""
 
 
 def draw(found: dict[str, Any], path: Path) -> None:
@@ -440,6 +441,11 @@ def draw(found: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+def method_of(name: str) -> str:
+    """Returns a row's method; a network's row has its recipe behind it."""
+    return name.split(",")[0]
+
+
 def engines(arguments: argparse.Namespace, stack: ExitStack) -> Iterator[tuple[str, BaseEngine]]:
     """Opens the methods, and the networks as ONNX graphs of free size on one thread."""
     for name in METHODS:
@@ -447,8 +453,9 @@ def engines(arguments: argparse.Namespace, stack: ExitStack) -> Iterator[tuple[s
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     for source in [*([] if arguments.train_free else ["mlcl-edge"]), *arguments.checkpoint]:
         model = load_model(source)
-        path = export_onnx(model, folder / f"{model.info.variant}.onnx", OnnxOptions(None)).path
-        yield model.info.variant, stack.enter_context(open_engine(path, device="cpu", threads=1))
+        recipe = model.info.training.get("recipe", {}).get("name", Path(source).stem)
+        path = export_onnx(model, folder / f"{recipe}.onnx", OnnxOptions(None)).path
+        yield f"{model.info.variant}, {recipe}", stack.enter_context(open_engine(path, device="cpu", threads=1))
 
 
 def main() -> None:

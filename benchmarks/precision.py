@@ -1,11 +1,12 @@
 """What each precision costs in accuracy and saves in bytes and time: the table of docs/precision.md.
 
-    python benchmarks/precision.py SIRST MODEL... [--output docs/precision.md] [--json FILE] [--size WxH] [--seconds S]
+    python benchmarks/precision.py SIRST MODEL... [--output FILE] [--json FILE] [--size WxH] [--seconds S]
 
 Each MODEL is a checkpoint or the name of a shipped one. It is exported by what `irdet export` runs, and measured on
 the fold of SIRST that calibration and the choice of layers do not see (the one that recipes hold out). FP16's accuracy
 is that of the network in PyTorch's half precision, since ONNX Runtime computes half graphs in float32 on a CPU. Times
-are of ONNX Runtime on this CPU, fp32 and INT8 in turns.
+are of ONNX Runtime on this CPU, fp32 and INT8 in turns. Rows are kept in a JSON file beside the page: models measured
+before stay in it.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ class Row:
     share: float = 1.0
     milliseconds: float | None = None
     latency: float | None = None
+    trained: str = ""
 
 
 class HalfEngine(BaseEngine):
@@ -116,7 +118,16 @@ def rows_of(
             assert report.verdict is not None
             rows.append(verdict_row(name, precision, path, report.verdict))
     rows[0], rows[-1] = timed(rows[0], rows[-1], fp32.path, path, size, seconds)
-    return rows
+    return [replace(one, trained=trained(model)) for one in rows]
+
+
+def trained(model: LoadedModel) -> str:
+    """Says what a model was trained on."""
+    record = model.info.training
+    recipe = record.get("recipe", {})
+    crops, fold = record.get("step", 0) * recipe.get("batch", 0), recipe.get("fold")
+    held = f"fold {fold} held out" if fold else "nothing held out"
+    return f"recipe {recipe.get('name', 'unknown')}, {crops:,} crops, {held}"
 
 
 def row(name: str, precision: str, path: Path, measured: Measured, difference: float) -> Row:
@@ -162,8 +173,10 @@ def markdown(rows: list[Row], size: tuple[int, int]) -> str:
         f"{size[0]}x{size[1]}; times are of ONNX Runtime {ort.__version__} on {os.cpu_count()} cores "
         f"({platform.machine()}), fp32 and INT8 in turns, medians. FP16 is the network in PyTorch's half precision; "
         "INT8 for TensorRT is its graph in ONNX Runtime on the CPU, with everything that is half rounded to half. "
-        "Nothing here has run on a GPU. A recipe that holds nothing out, as that of the shipped weights, has trained "
-        "on these frames: of those rows the differences count, not the levels.",
+        "Nothing here has run on a GPU. A recipe that holds nothing out has trained on these frames: of its rows the "
+        "differences count, not the levels.",
+        "",
+        *(f"- `{model}`: {told}" for model, told in {r.model: r.trained for r in rows}.items()),
         "",
         "| model | precision | bytes | IoU | nIoU | Pd | Fa, 1e-6 | largest difference | in INT8 | ms | by fp32's |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -195,18 +208,19 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("models", nargs="+")
     parser.add_argument("--output", type=Path, default=Path("docs/precision.md"))
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, default=Path("benchmarks/results/precision.json"))
     parser.add_argument("--size", type=parse_size, default=(512, 512))
     parser.add_argument("--seconds", type=float, default=20.0, help="for the times of one model")
     arguments = parser.parse_args()
-    rows: list[Row] = []
+    kept = json.loads(arguments.json.read_text(encoding="utf-8")) if arguments.json.exists() else []
+    rows = [Row(**{**values, "kept": tuple(values["kept"])}) for values in kept]
     for name in arguments.models:
         with tempfile.TemporaryDirectory() as folder:
             label, model = Path(name).stem, load_model(name)
-            rows += rows_of(label, model, arguments.data, arguments.size, arguments.seconds, Path(folder))
-    arguments.output.write_text(markdown(rows, arguments.size), encoding="utf-8")
-    if arguments.json:
-        arguments.json.write_text(json.dumps([asdict(r) for r in rows], indent=2), encoding="utf-8")
+            found = rows_of(label, model, arguments.data, arguments.size, arguments.seconds, Path(folder))
+        rows = [row for row in rows if row.model != label] + found
+        arguments.json.write_text(json.dumps([asdict(r) for r in rows], indent=1) + "\n", encoding="utf-8")
+        arguments.output.write_text(markdown(rows, arguments.size), encoding="utf-8")
     print(arguments.output.read_text(encoding="utf-8"))
 
 
