@@ -34,12 +34,12 @@ MODELS = {"mlcl-edge": 1, "mlcl-edge-int8-cpu": 4}
 
 #: What follows from it, for a CPU with AVX-512 and VNNI.
 FINDINGS = (
-    "In float32 the engine is bound by arithmetic: its convolutions run about as fast as a matrix product, and what is "
-    "not convolution takes a seventh of the time. A faster runtime has little to win; a network of fewer operations "
-    "has. In 8 bits a quarter of the time goes into joining levels, resizing, sums and changes of type, which are bound "
-    "by memory and by nodes of one thread, and convolutions of 16 and 32 channels fill the wide instructions badly: at "
-    "the rate of the product the frame would take half its time. That, too, is for another network to win, not for "
-    "another export of this one."
+    "In float32 the engine is bound by arithmetic: its convolutions run about as fast as a matrix product, and "
+    "what is not convolution takes a seventh of the time. A faster runtime has little to win; a network of fewer "
+    "operations has. In 8 bits a quarter of the time goes into joining levels, resizing, sums and changes of "
+    "type, which are bound by memory and nodes of one thread, and convolutions of 16 and 32 channels fill the "
+    "wide instructions badly: at the rate of the product the frame would take half its time. That, too, is for "
+    "another network to win, not for another export of this one."
 )
 
 #: Side of the matrices, and bytes of the array that is copied.
@@ -135,10 +135,10 @@ def markdown(found: dict[str, Any], profiles: list[Profile], command: str) -> st
         "",
         f"One frame of {width}x{height}, {found['threads']} threads, ONNX Runtime {ort.__version__} "
         f"({found['machine']}). The network takes {found['flop'] / 1e9:.2f} GFLOP, nearly all of it in convolutions. "
-        f"On the same cores a float32 matrix product of {SIDE}x{SIDE} runs at {found['product'] / 1e9:.0f} GFLOP/s, and "
-        f"one thread copies memory at {found['copy'] / 1e9:.1f} GB/s, read and written; an 8-bit instruction does four "
-        "times the work of one of float32. Bytes are those of the tensors that nodes take and give: most of them lie "
-        "in the caches.",
+        f"On the same cores a float32 matrix product of {SIDE}x{SIDE} runs at {found['product'] / 1e9:.0f} GFLOP/s, "
+        f"and one thread copies memory at {found['copy'] / 1e9:.1f} GB/s, read and written; an 8-bit instruction does "
+        "four times the work of one of float32. Bytes are those of the tensors that nodes take and give: most of "
+        "them lie in the caches.",
         "",
         FINDINGS,
         "",
