@@ -18,11 +18,34 @@ from pathlib import Path
 import cv2
 
 from irdet import Detector, Preprocessor, open_engine, open_source
+from irdet.core.targets import Target
 from irdet.runtime.detector import Detection
 from irdet.runtime.draw import annotate
 
 #: The boxes are loose, and so is the measure: pixels by which they are grown.
 MARGIN = 3.0
+
+
+@dataclass(frozen=True)
+class Box:
+    """Where the one target of a frame is, px: the left upper corner, and the size."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+    def holds(self, target: Target) -> bool:
+        """Tells whether a target counts as the one in the box."""
+        return (
+            -MARGIN <= target.x - self.x <= self.width + MARGIN and -MARGIN <= target.y - self.y <= self.height + MARGIN
+        )
+
+
+def read_boxes(clip: Path) -> dict[int, Box]:
+    """Returns the boxes of a clip by frame."""
+    with clip.with_suffix(".csv").open(newline="") as file:
+        return {int(row["frame0"]): Box(*(float(row[k]) for k in ("x", "y", "w", "h"))) for row in csv.DictReader(file)}
 
 
 @dataclass(frozen=True)
@@ -45,21 +68,15 @@ class ClipResult:
 
 def measure(clip: Path, detector: Detector, stride: int) -> tuple[ClipResult, Detection | None]:
     """Runs a detector over a clip; also returns the frame with the most false targets."""
-    with clip.with_suffix(".csv").open(newline="") as file:
-        boxes = {int(row["frame0"]): [float(row[k]) for k in ("x", "y", "w", "h")] for row in csv.DictReader(file)}
-    preprocess = Preprocessor()
+    boxes, preprocess = read_boxes(clip), Preprocessor()
     frames = found = false = 0
     worst: tuple[int, Detection | None] = (0, None)
     with open_source(clip) as source:
         for raw in source:
             if raw.index % stride or raw.index not in boxes:
                 continue
-            x, y, width, height = boxes[raw.index]
             detection = detector.detect(preprocess(raw.pixels, raw.index, raw.time, raw.name))
-            inside = [
-                x - MARGIN <= target.x <= x + width + MARGIN and y - MARGIN <= target.y <= y + height + MARGIN
-                for target in detection.targets
-            ]
+            inside = [boxes[raw.index].holds(target) for target in detection.targets]
             frames += 1
             found += any(inside)
             false += len(inside) - sum(inside)
