@@ -29,7 +29,7 @@ Command = Callable[..., Any]
 def contrast_model(write_graph: Callable[..., Path]) -> Callable[..., Path]:
     """A real ONNX model without training: the difference of a pixel and the mean around it, and a sigmoid."""
 
-    def build(path: Path, size: tuple[int, int] | None = None) -> Path:
+    def build(path: Path, size: tuple[int, int] | None = None, recipe: dict[str, float] | None = None) -> Path:
         kernel = np.full((1, 1, 13, 13), -1 / 169, np.float32)
         kernel[0, 0, 6, 6] += 1
         constants = {
@@ -47,7 +47,8 @@ def contrast_model(write_graph: Callable[..., Path]) -> Callable[..., Path]:
         ]
         shape = ("n", 1, *(size or ("h", "w")))
         height, width = size or (None, None)
-        info = ModelInfo("contrast", stride=8, height=height, width=width, irdet_version="0")
+        training = {"recipe": recipe} if recipe else {}
+        info = ModelInfo("contrast", stride=8, height=height, width=width, irdet_version="0", training=training)
         ends = [[(name, "float32", shape)] for name in ("frame", "probability")]
         return write_graph(path, nodes, *ends, constants, {METADATA_KEY: info.to_json()})
 
@@ -355,3 +356,23 @@ def test_tracks_misused(irdet_command: Command, model: Path, arguments: list[str
     result = irdet_command("infer", "a.png", "--model", model, *arguments)
     assert result.code == 2 and message in result.err and result.err.count("\n") == 1
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "way", "told"),
+    [
+        ({"epochs": 3, "local_share": 0.0}, "local", True),
+        ({"epochs": 3}, "local", True),
+        ({"epochs": 3, "local_share": 0.1}, "local", False),
+        ({"epochs": 3}, "range", False),
+        (None, "local", False),  # nothing is known of it
+    ],
+    ids=str,
+)
+def test_a_model_that_never_saw_the_local_mode_says_so(
+    irdet_command: Command, contrast_model: Callable[..., Path], recipe: dict[str, float] | None, way: str, told: bool
+) -> None:
+    assert cv2.imwrite("a.png", scene())
+    done = irdet_command("infer", "a.png", "--model", contrast_model(Path("m.onnx"), None, recipe), "--normalise", way)
+    assert done.code == 0
+    assert ("was not trained on locally normalised frames" in " ".join((done.err + done.out).split())) is told
