@@ -87,7 +87,7 @@ class Recipe(Sampling):
 
 
 _RECIPES = (
-    # mlcl-edge's shipped weights were trained in three runs, each from the last one's (`--ckpt`). The first, of 29,150
+    # mlcl-edge's shipped weights were trained in four runs, each from the last one's (`--ckpt`). The first, of 29,150
     # crops and an older head, is recipe edge-v1 of release 0.1; edge-v2 held fold 1 out, edge-v3 took every frame.
     Recipe(name="edge-v2", model="mlcl-edge", epochs=160, learning_rate=1.2e-3, ema=0.999),
     Recipe(name="edge-v3", model="mlcl-edge", epochs=90, learning_rate=8e-4, ema=0.999, fold=0, validate_every=10),
@@ -103,18 +103,7 @@ _RECIPES = (
         validate_every=10,
         local_share=0.1,
     ),
-    # The same from edge-v2's weights, with fold 1 held out: what its figures are on scenes it has not seen.
-    Recipe(
-        name="edge-v4-fold1",
-        model="mlcl-edge",
-        epochs=60,
-        learning_rate=1.2e-3,
-        ema=0.999,
-        start_share=0.5,
-        validate_every=10,
-        local_share=0.1,
-    ),
-    # The authors' networks and what came before them, at one equal budget: 3,766 crops of fold 1's training part.
+    # The authors' networks and what came before them, at one equal budget: 3,808 crops of fold 1's training part.
     *(
         Recipe(name=f"{name}-v1", model=model, epochs=14, batch=4, validate_every=7)
         for name, model in (
