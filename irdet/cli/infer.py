@@ -198,8 +198,8 @@ def infer(
         tell(f"{engine.info.variant} on {engine.runtime}, threshold {detector.threshold:g}; {_describe(frames)}")
         for note in (*engine.notes, *frames.notes):
             tell(note)
-        recipe = engine.info.training.get("recipe", {})
-        if normalise == "local" and recipe and not recipe.get("local_share"):
+        recipe = engine.info.training.get("recipe")
+        if normalise == "local" and isinstance(recipe, dict) and not recipe.get("local_share"):
             tell(f"{engine.info.variant} was not trained on locally normalised frames: expect more false targets")
         folder = resume or run_folder(output, "infer", frames.name, exist_ok)
         sinks = results.sinks(folder, frames)

@@ -29,7 +29,7 @@ Command = Callable[..., Any]
 def contrast_model(write_graph: Callable[..., Path]) -> Callable[..., Path]:
     """A real ONNX model without training: the difference of a pixel and the mean around it, and a sigmoid."""
 
-    def build(path: Path, size: tuple[int, int] | None = None, recipe: dict[str, float] | None = None) -> Path:
+    def build(path: Path, size: tuple[int, int] | None = None, recipe: object = None) -> Path:
         kernel = np.full((1, 1, 13, 13), -1 / 169, np.float32)
         kernel[0, 0, 6, 6] += 1
         constants = {
@@ -366,11 +366,12 @@ def test_tracks_misused(irdet_command: Command, model: Path, arguments: list[str
         ({"epochs": 3, "local_share": 0.1}, "local", False),
         ({"epochs": 3}, "range", False),
         (None, "local", False),  # nothing is known of it
+        ("somebody else's", "local", False),
     ],
     ids=str,
 )
 def test_a_model_that_never_saw_the_local_mode_says_so(
-    irdet_command: Command, contrast_model: Callable[..., Path], recipe: dict[str, float] | None, way: str, told: bool
+    irdet_command: Command, contrast_model: Callable[..., Path], recipe: object, way: str, told: bool
 ) -> None:
     assert cv2.imwrite("a.png", scene())
     done = irdet_command("infer", "a.png", "--model", contrast_model(Path("m.onnx"), None, recipe), "--normalise", way)
