@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from irdet.cli.console import progress
 from irdet.data.crops import LabelledFrame
-from irdet.metrics.accumulator import MetricsResult
+from irdet.metrics.accumulator import RESAMPLES, MetricsResult
 from irdet.models.cost import flop
 from irdet.models.mlcl import BFPN, LCL, MLCL, MLCLEdge, conv
 from irdet.training.dataset import TrainingData, load_training_data, stretch
@@ -35,9 +35,6 @@ from irdet.training.validation import validate
 #: Width of a single LCL branch by the level's, with which it costs what three branches and their fusion do:
 #: 9 v^2 + 10 w v = 49 w^2.
 SINGLE = (np.sqrt(1864) - 10) / 18
-
-#: Resamples of the images for the intervals.
-RESAMPLES = 2000
 
 
 class SingleLCL(nn.Sequential):

@@ -48,9 +48,10 @@ def cut(pixels: NDArray[np.float32], x: float, y: float) -> NDArray[np.float32]:
 
 def missed(detector: Detector, data: Path) -> Iterator[Failure]:
     """Yields the targets that were not found."""
+    preprocess = Preprocessor()
     for sample in load_dataset(data):
         raw, mask = sample.read()
-        pixels = Preprocessor()(raw)
+        pixels = preprocess(raw)
         found = detector.detect(pixels).targets
         for target in extract_targets(mask.astype(np.float32), pixels):
             if all(np.hypot(target.x - one.x, target.y - one.y) >= NEAR for one in found):
@@ -61,8 +62,9 @@ def missed(detector: Detector, data: Path) -> Iterator[Failure]:
 
 def false(detector: Detector, data: Path) -> Iterator[Failure]:
     """Yields the most confident target of each frame that has none."""
+    preprocess = Preprocessor()
     for sample in load_dataset(data, empty_truth=True):
-        pixels = Preprocessor()(sample.read()[0])
+        pixels = preprocess(sample.read()[0])
         for one in sorted(detector.detect(pixels).targets, key=lambda target: -target.score)[:1]:
             yield Failure(one.score, f"{sample.name}\nfalse, {one.score:.2f}", cut(pixels.pixels, one.x, one.y))
 
@@ -70,13 +72,13 @@ def false(detector: Detector, data: Path) -> Iterator[Failure]:
 def of_clips(detector: Detector, folder: Path) -> Iterator[Failure]:
     """Yields false targets of clips, one of each place."""
     for path in sorted(folder.glob("*.mp4")):
-        truth, places = read_boxes(path), []
+        truth, places, preprocess = read_boxes(path), [], Preprocessor()
         with open_source(path) as source:
             for frame in source:
                 box = truth.get(frame.index)
                 if box is None or frame.index % STRIDE:
                     continue
-                pixels = Preprocessor()(frame.pixels)
+                pixels = preprocess(frame.pixels)
                 for one in detector.detect(pixels).targets:
                     known = any(np.hypot(one.x - x, one.y - y) < 4 * NEAR for x, y in places)
                     if not known and not box.holds(one):

@@ -287,8 +287,9 @@ def _lines(folder: Path) -> list[bytes]:
 def _read_image(path: Path) -> object:
     from irdet.core.frame import Preprocessor
     from irdet.core.images import read_image
+    from irdet.runtime.sources import MAX_PIXELS
 
-    return Preprocessor()(read_image(path, 1 << 26)).pixels.shape
+    return Preprocessor()(read_image(path, MAX_PIXELS)).pixels.shape
 
 
 def _read_source(path: Path) -> object:

@@ -26,6 +26,7 @@ import cv2
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from precision import trained
 
 from irdet import Detector, Preprocessor, open_engine
 from irdet.cli.console import progress
@@ -209,9 +210,7 @@ def measure(
         "pixels": curve.pixels,
     }
     if network:
-        trained = engine.info.training.get("recipe", {})
-        row["trained"] = {key: trained.get(key) for key in ("name", "epochs", "fold")}
-        row["trained"]["crops"] = engine.info.training.get("step", 0) * trained.get("batch", 0)
+        row["trained"] = trained(engine.info)
         row["sensitivity"] = {
             "parameter": "threshold",
             "values": ["0.5", "0.25", "0.75"],
@@ -413,12 +412,7 @@ def markdown(found: dict[str, Any], picture: str, command: str) -> str:
 
 def _trained(rows: dict[str, Any]) -> str:
     """Says what each network has seen."""
-    told = [
-        f"`{name}`: {row['trained']['crops']:,} crops, "
-        + ("fold 1 among its images" if row["trained"]["fold"] != 1 else "fold 1 held out")
-        for name, row in rows.items()
-        if row["network"]
-    ]
+    told = [f"`{method_of(name)}`: {row['trained']}" for name, row in rows.items() if row["network"]]
     return f"Networks stand with the recipe of their training. {'; '.join(told)}." if told else ""
 
 
@@ -490,8 +484,8 @@ def main() -> None:
         raw = cv2.resize(frames[0][0], (CUT, CUT)).astype(np.float32) / 255
         found["times"] = times(opened, raw[None, None])
         found["windows"] = windows()
-        keep()
     found["rows"] = {name: row for name, row in found["rows"].items() if name in opened}
+    keep()
     picture = arguments.output.with_suffix(".png")
     draw(found, picture)
     given = [f"--checkpoint {Path(source).name}" for source in arguments.checkpoint]

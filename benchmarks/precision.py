@@ -28,6 +28,7 @@ import torch
 
 from irdet.cli.console import progress
 from irdet.cli.options import parse_size
+from irdet.core.info import ModelInfo
 from irdet.engines import open_engine
 from irdet.engines.base import BaseEngine
 from irdet.export.calibration import deal
@@ -118,14 +119,13 @@ def rows_of(
             assert report.verdict is not None
             rows.append(verdict_row(name, precision, path, report.verdict))
     rows[0], rows[-1] = timed(rows[0], rows[-1], fp32.path, path, size, seconds)
-    return [replace(one, trained=trained(model)) for one in rows]
+    return [replace(one, trained=trained(model.info)) for one in rows]
 
 
-def trained(model: LoadedModel) -> str:
+def trained(info: ModelInfo) -> str:
     """Says what a model was trained on."""
-    record = model.info.training
-    recipe = record.get("recipe", {})
-    crops, fold = record.get("step", 0) * recipe.get("batch", 0), recipe.get("fold")
+    recipe = info.training.get("recipe", {})
+    crops, fold = info.training.get("step", 0) * recipe.get("batch", 0), recipe.get("fold")
     held = f"fold {fold} held out" if fold else "nothing held out"
     return f"recipe {recipe.get('name', 'unknown')}, {crops:,} crops, {held}"
 

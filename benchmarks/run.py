@@ -247,18 +247,7 @@ def start(quick: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         image = Path(folder, "frame.png")
         cv2.imwrite(str(image), probe_frame(512, 640))
-        words = [
-            "-m",
-            "irdet",
-            "infer",
-            str(image),
-            "--stdout",
-            "--quiet",
-            "--device",
-            "cpu",
-            "--threads",
-            str(THREADS),
-        ]
+        words = ["-m", "irdet", "infer", str(image), *f"--stdout --quiet --device cpu --threads {THREADS}".split()]
         for turn in range(4 if quick else 10):
             begun = time.perf_counter()
             subprocess.run([python, "-c", command], check=True, env=environment)
@@ -318,11 +307,12 @@ def timed(name: str, spent: dict[str, float]) -> Iterator[None]:
 def markdown(results: dict[str, Any]) -> str:
     """Returns benchmarks/README.md."""
     machine = results["machine"]
+    days = " to ".join(sorted({min(results["dates"].values()), max(results["dates"].values())}))
     lines = [
         "# Speed",
         "",
         f"Measured by `python benchmarks/run.py` on {machine['cpu']}, {machine['cores']} cores "
-        f"({', '.join(machine['extensions'])}), {results['date']}. Everything of a table ran in turns in one run. "
+        f"({', '.join(machine['extensions'])}), {days}. Everything of a table ran in turns in one run. "
         "No GPU has been measured.",
         "",
     ]
@@ -449,7 +439,7 @@ def main() -> None:
     file = RESULTS / "speed.json"
     partly = set(arguments.only) != set(sections) and file.exists()
     kept = json.loads(file.read_text(encoding="utf-8")) if partly else {}
-    results = {**kept, "machine": asdict(read_machine()), "date": time.strftime("%Y-%m-%d")}
+    results = {**kept, "machine": asdict(read_machine())}
     resolve_model(EDGE8)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -465,6 +455,8 @@ def main() -> None:
             with timed(section, spent):
                 results[section] = work[section]()
             results["seconds"] = {**kept.get("seconds", {}), **spent}
+            # Sections are measured again one by one, so each has its own day.
+            results["dates"] = {**results.get("dates", {}), section: time.strftime("%Y-%m-%d")}
             file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
             README.write_text(markdown(results), encoding="utf-8")
     if "networks" in results:

@@ -75,14 +75,13 @@ def info(
 def _method(name: str, as_json: bool) -> None:
     """A classical method has neither file nor weights: where it comes from, and its settings."""
     import inspect
-    import sys
 
     from irdet.cli.console import print_json, print_table
     from irdet.engines.classical import create_method
 
     method = create_method(name)
-    module = sys.modules[type(method).__module__]
-    source = " ".join((inspect.getdoc(module) or "").split("\n\n")[1].split())
+    paragraphs = (inspect.getdoc(inspect.getmodule(method)) or "").split("\n\n")
+    source = " ".join(paragraphs[1].split()).removeprefix("Source: ").removeprefix("Sources: ")
     about = (inspect.getdoc(method) or "").splitlines()[0]
     settings = asdict(method)
     if as_json:
@@ -91,7 +90,7 @@ def _method(name: str, as_json: bool) -> None:
         return
     rows: list[tuple[str, object]] = [
         ("what it computes", about),
-        ("source", source.removeprefix("Source: ").removeprefix("Sources: ")),
+        ("source", source),
         ("threshold", method.THRESHOLD),
         *((f"setting: {key}", str(value)) for key, value in settings.items()),
         ("input", "any size"),

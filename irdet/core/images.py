@@ -53,7 +53,7 @@ def check_size(width: int, height: int, max_pixels: int, name: str | os.PathLike
         )
 
 
-def check_header(file: str | os.PathLike[str] | bytes, max_pixels: int, name: str | os.PathLike[str]) -> None:
+def check_header(file: Path | bytes, max_pixels: int, name: str | os.PathLike[str]) -> None:
     """Refuses an image that its own header calls too large, before anything is decoded.
 
     A few kilobytes can unpack to gigabytes. Headers that cannot be understood are left to the decoder.
@@ -69,7 +69,7 @@ def check_header(file: str | os.PathLike[str] | bytes, max_pixels: int, name: st
     import imagesize  # brings urllib along, which videos need not wait for
 
     try:
-        width, height = imagesize.get(io.BytesIO(file) if isinstance(file, bytes) else os.fspath(file))
+        width, height = imagesize.get(io.BytesIO(file) if isinstance(file, bytes) else file)
     except Exception:  # what it raises for damaged headers is not documented
         return
     if width > 0 and height > 0:  # -1 where it knows no such format
