@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -110,10 +109,11 @@ def extract_targets(
         return ()
     # From here on only the pixels that are set are touched, and the box around them: targets are few and small.
     ys, xs = np.divmod(pixels, mask.shape[1])
-    y0, x0 = int(ys[0]), int(xs.min())
-    part = mask[y0 : int(ys[-1]) + 1, x0 : int(xs.max()) + 1]
-    count, labels = cv2.connectedComponents(part.view(np.uint8), connectivity=connectivity, ltype=cv2.CV_32S)
-    owner = labels[ys - y0, xs - x0].astype(np.intp)
+    rows, columns = _squeezed(ys), _squeezed(xs)
+    squeezed = np.zeros((int(rows.max()) + 1, int(columns.max()) + 1), np.uint8)
+    squeezed[rows, columns] = 1
+    count, labels = cv2.connectedComponents(squeezed, connectivity=connectivity, ltype=cv2.CV_32S)
+    owner = labels[rows, columns].astype(np.intp)
     weight = probability[ys, xs].astype(np.float64)
     sizes = np.bincount(owner, minlength=count)
     total = np.bincount(owner, weight, count)
@@ -138,26 +138,23 @@ def extract_targets(
 
     top = _top(frame)
     floor = QUANTISATION_NOISE * frame.lsb
+    counts, unit = _counts(frame)
+    values = counts[ys, xs].astype(np.float64) * unit
+    bad = None if frame.bad is None else frame.bad[ys, xs]
+    members = np.split(np.argsort(owner, kind="stable"), np.cumsum(sizes)[:-1])
+    empty = np.logical_not(mask).view(np.uint8)
     targets = []
     for label in np.flatnonzero(keep):
         (left, upper), (right, lower), area = low[:, label].tolist(), high[:, label].tolist(), int(sizes[label])
         width, height = right - left, lower - upper
         window, inner = _around(left, upper, width, height, frame.shape)
-        box = (slice(upper, lower), slice(left, right))
-        own = labels[upper - y0 : lower - y0, left - x0 : right - x0] == label
-        around = _counts(frame, window)
-        body = around[_within(box, window)][own]
-        ring = ~mask[window]
-        ring[inner] = False
-        outside = around[ring]
-        if not outside.size:
-            outside = around[~mask[window]]
-        if not outside.size:
-            outside = body.mean(keepdims=True)
-        background = float(outside.mean())
-        spread = outside - background
-        deviation = math.sqrt(float(spread @ spread) / spread.size)
-        contrast = float(body.mean()) - background
+        body = values[members[label]]
+        level = float(body.sum()) / area
+        ring = empty[window].copy()
+        ring[inner] = 0
+        found = _statistics(counts[window], ring) or _statistics(counts[window], empty[window])
+        background, deviation = (found[0] * unit, found[1] * unit) if found else (level, 0.0)
+        contrast = level - background
         targets.append(
             Target(
                 x=float(cx[label]),
@@ -166,14 +163,14 @@ def extract_targets(
                 area=area,
                 score=float(score[label]),
                 mean_score=float(total[label] / area),
-                peak=float(body[np.argmax(np.abs(body - background))]),
+                peak=float(body[np.abs(body - background).argmax()]),
                 background=background,
                 background_std=deviation,
                 contrast=contrast,
                 scr=abs(contrast) / max(deviation, floor, 1e-9),
                 touches_border=left == 0 or upper == 0 or right == frame.shape[1] or lower == frame.shape[0],
                 saturated=bool((body >= top).any()),
-                bad_pixel=frame.bad is not None and bool(frame.bad[box][own].any()),
+                bad_pixel=bad is not None and bool(bad[members[label]].any()),
                 frame=frame.index,
                 time=frame.time,
             )
@@ -181,17 +178,31 @@ def extract_targets(
     return tuple(sorted(targets, key=lambda target: (-target.score, target.y, target.x)))
 
 
-def _counts(frame: Frame, window: tuple[slice, slice]) -> NDArray[np.float64]:
-    """Returns the counts of a part of the frame; in float64, as sums of deep counts leave the 24 bits of float32."""
-    if frame.raw is not None:
-        return frame.raw[window].astype(np.float64)
-    return frame.pixels[window].astype(np.float64) * 255.0
+def _squeezed(places: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Returns the places along one axis with every gap between them shrunk to one: what touches stays what touches."""
+    taken = np.flatnonzero(np.bincount(places))
+    table = np.zeros(taken[-1] + 1, np.intp)
+    table[taken[1:]] = np.cumsum(np.minimum(np.diff(taken), 2))
+    return table[places]
 
 
-def _within(box: tuple[slice, slice], window: tuple[slice, slice]) -> tuple[slice, slice]:
-    """Returns a box of the frame as a box of the window around it."""
-    (rows, columns), (top, left) = box, (window[0].start, window[1].start)
-    return slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
+def _counts(frame: Frame) -> tuple[NDArray[np.generic], float]:
+    """Returns the frame's counts in a form that OpenCV sums up, and what they are to be multiplied by."""
+    if frame.raw is None:
+        return frame.pixels, 255.0
+    if frame.raw.dtype.name in ("uint8", "int8", "uint16", "int16", "int32", "float32", "float64"):
+        return frame.raw, 1.0
+    return frame.raw.astype(np.float64), 1.0
+
+
+def _statistics(counts: NDArray[np.generic], where: NDArray[np.uint8]) -> tuple[float, float] | None:
+    """Returns mean and standard deviation where the mask is set, summed in float64; None where it is nowhere."""
+    import cv2
+
+    if not cv2.countNonZero(where):
+        return None
+    mean, deviation = cv2.meanStdDev(counts, mask=where)
+    return float(mean[0, 0]), float(deviation[0, 0])
 
 
 def _top(frame: Frame) -> float:
