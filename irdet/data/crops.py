@@ -35,6 +35,8 @@ class Sampling:
         local_share: Crops of frames that are mapped by their surroundings, as `--normalise local` maps them.
         paste: Chance that a crop gets one to three targets of other frames pasted in, target-free crops included.
         jitter: Range of the random scale.
+        exact_share: Crops on the pixel grid of the run, neither scaled by `jitter` nor moved by parts of a pixel: every
+            other crop is smoothed by interpolation, and frames at run time are not.
         seed: Fixes every draw.
     """
 
@@ -48,6 +50,7 @@ class Sampling:
     local_share: float = 0.0
     paste: float = 0.3
     jitter: tuple[float, float] = (0.75, 1.33)
+    exact_share: float = 0.0
     seed: int = 0
 
 
@@ -138,13 +141,13 @@ class CropSampler:
             frame, centres = self._frames[index], self._centres[index]
 
         height, width = frame.pixels.shape
-        scale = np.exp(rng.uniform(*np.log(sampling.jitter)))
-        sx = sy = float(scale)
+        exact = sampling.exact_share > 0 and rng.random() < sampling.exact_share
+        sx = sy = 1.0 if exact else float(np.exp(rng.uniform(*np.log(sampling.jitter))))
         if rng.random() < sampling.squared_share:
             sx, sy = sx * sampling.square / width, sy * sampling.square / height
         if len(centres) and rng.random() < sampling.centred_share:
             centre = centres[rng.integers(len(centres))]
-        image, mask = self._cut(frame, sx, sy, centre, rng)
+        image, mask = self._cut(frame, sx, sy, centre, rng, exact=exact)
         if self._donors and not local and rng.random() < sampling.paste:
             for _ in range(rng.integers(1, 4)):
                 _paste(image, mask, self._donors[rng.integers(len(self._donors))], (sx, sy), rng)
@@ -154,7 +157,14 @@ class CropSampler:
         return jitter_intensity(np.ascontiguousarray(image[flips]), rng), np.ascontiguousarray(mask[flips])
 
     def _cut(
-        self, frame: LabelledFrame, sx: float, sy: float, centre: NDArray[np.float64] | None, rng: np.random.Generator
+        self,
+        frame: LabelledFrame,
+        sx: float,
+        sy: float,
+        centre: NDArray[np.float64] | None,
+        rng: np.random.Generator,
+        *,
+        exact: bool,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Cuts a crop out of the scaled frame; what lies outside is reflected in, as padding does at run time."""
         size = self.sampling.crop
@@ -166,6 +176,8 @@ class CropSampler:
             else:
                 start = centre[axis] - rng.uniform(0.1, 0.9) * size / scale
                 origin.append(float(np.clip(start, min(0.0, room), max(0.0, room))))
+            if exact:
+                origin[-1] = round(origin[-1] * scale) / scale
         # Destination -> source with the half-pixel rule of cv2.resize.
         matrix = np.array(
             [[1 / sx, 0, origin[0] + 0.5 / sx - 0.5], [0, 1 / sy, origin[1] + 0.5 / sy - 0.5]], np.float64

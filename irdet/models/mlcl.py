@@ -72,13 +72,13 @@ class LCL(nn.Sequential):
     surroundings: the learned form of the local contrast measure (paper, section 2.2).
     """
 
-    def __init__(self, width: int, *, kernel: int, gather_dilation: int, dilation: int, norm: bool) -> None:
+    def __init__(self, width: int, inner: int, *, kernel: int, gather_dilation: int, dilation: int, norm: bool) -> None:
         layers: list[nn.Module] = []
         for step in (
-            conv(width, width, kernel, dilation=gather_dilation, bias=not norm),
-            conv(width, width, 3, dilation=dilation, bias=not norm),
+            conv(width, inner, kernel, dilation=gather_dilation, bias=not norm),
+            conv(inner, inner, 3, dilation=dilation, bias=not norm),
         ):
-            layers += [step, *([nn.BatchNorm2d(width)] if norm else []), nn.ReLU()]
+            layers += [step, *([nn.BatchNorm2d(inner)] if norm else []), nn.ReLU()]
         super().__init__(*layers)
 
 
@@ -87,18 +87,20 @@ class MLCL(nn.Module):
 
     Args:
         width: Channels in and out.
-        light: The 5x5 gathering convolution becomes a 3x3 with dilation 2 (the same reach, 36 % of the work), and
-            the branches get batch normalisation, without which a network of this size trains slowly.
+        light: Branches are half as wide as the level, which leaves 36 % of the work; the 5x5 gathering convolution
+            becomes a 3x3 with dilation 2 (the same reach); and the branches get batch normalisation, without which a
+            network of this size trains slowly.
     """
 
     def __init__(self, width: int, *, light: bool = False) -> None:
         super().__init__()
         third = (3, 2) if light else (5, 1)
+        inner = width // 2 if light else width
         self.branches = nn.ModuleList(
-            LCL(width, kernel=kernel, gather_dilation=gather, dilation=dilation, norm=light)
+            LCL(width, inner, kernel=kernel, gather_dilation=gather, dilation=dilation, norm=light)
             for kernel, gather, dilation in ((1, 1, 1), (3, 1, 3), (*third, 5))
         )
-        self.fuse = conv(3 * width, width, 1)
+        self.fuse = conv(3 * inner, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, width, H, W] -> the same shape; linear at the end, so contrast may be negative."""
@@ -192,49 +194,48 @@ class MLCLNet(Network):
 
 
 class MLCLEdge(Network):
-    """irdet's network for the edge: MLCL-Net at half resolution, whose head sees the frame itself and gives full size.
+    """irdet's network for the edge: MLCL-Net at a quarter of the resolution, between a stem and a head at half of it.
 
-    A 2x pixel-unshuffle puts each 2x2 block of pixels into channels, so nothing is thrown away before the first
-    convolution; three levels at 1/2, 1/4 and 1/8 carry light MLCL modules; BFPN fuses them. Mask edges decide IoU on
-    targets of 20 px, so the head works on features of the frame beside the pyramid, and gives four logits for each
-    2x2 block, which a pixel shuffle puts in their places. Nothing runs at full size but that shuffle: the same
-    convolutions there, on the same information, took a quarter of the whole network's time.
+    Most of a convolution's time goes into its pixels, and most pixels are sky: the levels with local contrast stand at
+    1/4, 1/8 and 1/16, where a convolution of twice the width costs no more and looks twice as far. A target of a few
+    pixels survives that by two ways round: a 2x pixel-unshuffle puts each 2x2 block of pixels into channels, so that
+    the stem sees every pixel, and its features go to the head directly, since mask edges decide IoU on targets of 20
+    px. What BFPN fuses comes back to half size by a pixel shuffle, and so do the logits to full size: nothing is
+    computed there but that.
 
     Args:
+        fine: Channels at half size, in the stem and the head.
         widths: Channels of the three levels.
         blocks: Residual blocks per level.
         pyramid: Channels of BFPN.
-        detail: Channels that the head takes from the frame itself.
-        head: Channels of the head's hidden layers.
     """
 
-    stride = 8
+    stride = 16
 
     def __init__(
         self,
-        widths: tuple[int, int, int] = (16, 32, 64),
-        blocks: int = 2,
+        fine: int = 16,
+        widths: tuple[int, int, int] = (32, 64, 64),
+        blocks: tuple[int, int, int] = (1, 2, 2),
         pyramid: int = 32,
-        detail: int = 8,
-        head: int = 16,
     ) -> None:
         super().__init__()
-        self.stem = nn.Sequential(conv(4, widths[0], bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU())
+        self.stem = nn.Sequential(conv(4, fine, bias=False), nn.BatchNorm2d(fine), nn.ReLU())
         self.stages = nn.ModuleList(
-            stage(inputs, width, blocks, down=level > 0, light=True)
-            for level, (inputs, width) in enumerate(zip((widths[0], *widths), widths, strict=False))
+            stage(inputs, width, count, down=True, light=True)
+            for inputs, width, count in zip((fine, *widths), widths, blocks, strict=False)
         )
         self.mlcl = nn.ModuleList(MLCL(width, light=True) for width in widths)
         self.bfpn = BFPN(widths, pyramid, align_corners=False)
-        self.detail = nn.Sequential(conv(4, detail), nn.ReLU())
-        self.head = nn.Sequential(conv(pyramid + detail, head), nn.ReLU(), conv(head, head), nn.ReLU(), conv(head, 4))
+        self.expand = conv(pyramid, 4 * fine, 1)
+        self.head = nn.Sequential(conv(fine, fine), nn.ReLU(), conv(fine, 4, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """float32 [N, 1, H, W] in [0, 1] -> logits [N, 1, H, W]; H and W are multiples of 8."""
-        frame = F.pixel_unshuffle(x, 2)
-        x = self.stem(frame)
-        levels = []
+        """float32 [N, 1, H, W] in [0, 1] -> logits [N, 1, H, W]; H and W are multiples of 16."""
+        fine = self.stem(F.pixel_unshuffle(x, 2))
+        x, levels = fine, []
         for stage_, mlcl in zip(self.stages, self.mlcl, strict=True):
             x = stage_(x)
             levels.append(mlcl(x))
-        return F.pixel_shuffle(self.head(torch.cat([self.bfpn(levels), self.detail(frame)], dim=1)), 2)
+        context = F.pixel_shuffle(self.expand(self.bfpn(levels)), 2)
+        return F.pixel_shuffle(self.head(torch.relu(context + fine)), 2)

@@ -31,6 +31,7 @@ class Recipe(Sampling):
         per_sample: Weight of the soft IoU of single crops beside that of the whole batch.
         pixel: Weight of the cross-entropy over the hardest pixels.
         hard_share: Share of pixels that count as hardest.
+        alarm: Weight of the cross-entropy over the brightest pixels of each crop that lie far from its targets.
         fold: Part that is held out for validation, 1 to `irdet.data.scenes.FOLDS`, whole scenes; 0 trains on all.
         validate_every: Epochs between validations.
     """
@@ -47,6 +48,7 @@ class Recipe(Sampling):
     per_sample: float = 0.5
     pixel: float = 0.5
     hard_share: float = 0.02
+    alarm: float = 0.0
     fold: int = 1
     validate_every: int = 4
 
@@ -68,6 +70,7 @@ class Recipe(Sampling):
             "local_share",
             "start_share",
             "paste",
+            "exact_share",
             "hard_share",
         ):
             need(0 <= getattr(self, name) <= 1, f"{name} must lie in 0 to 1")
@@ -87,21 +90,18 @@ class Recipe(Sampling):
 
 
 _RECIPES = (
-    # mlcl-edge's shipped weights were trained in four runs, each from the last one's (`--ckpt`). The first, of 29,150
-    # crops and an older head, is recipe edge-v1 of release 0.1; edge-v2 held fold 1 out, edge-v3 took every frame.
-    Recipe(name="edge-v2", model="mlcl-edge", epochs=160, learning_rate=1.2e-3, ema=0.999),
-    Recipe(name="edge-v3", model="mlcl-edge", epochs=90, learning_rate=8e-4, ema=0.999, fold=0, validate_every=10),
-    # A tenth of its crops are mapped locally: `--normalise local` on 14-bit scenes needs a network that has seen it.
+    # mlcl-edge's shipped weights: from random weights with fold 1 held out, then (`--ckpt`) with every frame. A part of
+    # the crops is mapped locally: `--normalise local` on 14-bit scenes needs a network that has seen it.
     Recipe(
-        name="edge-v4",
+        name="edge-v5",
         model="mlcl-edge",
-        epochs=60,
-        learning_rate=1.2e-3,
+        epochs=280,
+        learning_rate=2e-3,
         ema=0.999,
-        start_share=0.5,
-        fold=0,
-        validate_every=10,
-        local_share=0.1,
+        alarm=0.2,
+        exact_share=0.5,
+        local_share=0.05,
+        validate_every=20,
     ),
     # The authors' networks and what came before them, at one equal budget: 3,808 crops of fold 1's training part.
     *(

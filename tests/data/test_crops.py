@@ -10,6 +10,7 @@ import pytest
 
 from irdet.data.augment import jitter_intensity
 from irdet.data.crops import CropSampler, LabelledFrame, Sampling, lift_targets
+from irdet.data.protocol import resize_protocol
 
 SAMPLING = Sampling(batch=4, crop=64, square=96, seed=3)
 
@@ -77,9 +78,9 @@ def test_every_frame_is_seen_once_per_epoch(frames: list[LabelledFrame], monkeyp
     seen: list[int] = []
     original = sampler._cut
 
-    def spy(frame: LabelledFrame, *rest: object) -> tuple[np.ndarray, np.ndarray]:
+    def spy(frame: LabelledFrame, *rest: object, **settings: object) -> tuple[np.ndarray, np.ndarray]:
         seen.append(next(i for i, f in enumerate(marked) if f is frame))
-        return original(frame, *rest)  # type: ignore[arg-type]
+        return original(frame, *rest, **settings)  # type: ignore[arg-type]
 
     monkeypatch.setattr(sampler, "_cut", spy)
     for step in range(3):
@@ -167,3 +168,31 @@ def test_recipes_without_locally_mapped_crops_draw_as_before(frames: list[Labell
         CropSampler(frames, [], SAMPLING).batch(3), CropSampler(frames, [], share).batch(3), strict=True
     ):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("squared_share", [0.0, 1.0])
+def test_exact_crops_are_cut_from_the_frame_as_it_runs(
+    frames: list[LabelledFrame], squared_share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("irdet.data.crops.jitter_intensity", lambda image, rng: image)
+    settings = dataclasses.replace(SAMPLING, squared_share=squared_share, paste=0.0, background_share=0.0)
+    run = [resize_protocol(f.pixels, f.mask, (96, 96))[0] if squared_share else f.pixels for f in frames]
+
+    def distances(exact_share: float) -> list[float]:
+        sampler = CropSampler(frames, [], dataclasses.replace(settings, exact_share=exact_share))
+        found = []
+        for step in range(3):
+            for image in sampler.batch(step)[0][:, 0]:
+                forms = [np.rot90(form, k) for form in (image, image.T) for k in range(4)]
+                # The crop's middle, where nothing is reflected in, wherever it lies in any frame.
+                found.append(
+                    min(
+                        float(cv2.matchTemplate(whole, np.ascontiguousarray(form[8:56, 8:56]), cv2.TM_SQDIFF).min())
+                        for whole in run
+                        for form in forms
+                    )
+                )
+        return found
+
+    assert max(distances(1.0)) < 1e-3, "warping is exact to a 32nd of a pixel"
+    assert np.median(distances(0.0)) > 1e-2

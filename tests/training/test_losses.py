@@ -7,7 +7,14 @@ import math
 import pytest
 import torch
 
-from irdet.training.losses import detection_loss, hard_pixel_loss, soft_iou_loss
+from irdet.training.losses import (
+    ALARM_DISTANCE,
+    ALARM_PIXELS,
+    alarm_loss,
+    detection_loss,
+    hard_pixel_loss,
+    soft_iou_loss,
+)
 from irdet.training.recipe import Recipe
 
 
@@ -43,6 +50,35 @@ def test_hard_pixels_are_the_worst_ones() -> None:
     logits[0, 0, 0, 0] = 3.0  # one confident false alarm among a hundred pixels
     loss = hard_pixel_loss(logits, torch.zeros(1, 1, 10, 10), 0.01)
     assert loss.item() == pytest.approx(3 + math.log1p(math.exp(-3)), abs=1e-5)
+
+
+def test_alarms_are_the_brightest_pixels_far_from_targets() -> None:
+    truth = torch.zeros(2, 1, 64, 64)
+    truth[0, 0, 20, 20] = 1
+    logits = torch.full_like(truth, -30.0)
+    logits[0, 0, 20 - ALARM_DISTANCE : 20 + ALARM_DISTANCE + 1, 20] = 9.0  # the target, and the edge of its mask
+    assert alarm_loss(logits, truth).item() < 1e-6
+    logits[0, 0, 20, 20 + ALARM_DISTANCE + 1] = 3.0
+    logits[1, 0, 0, :2] = 5.0
+    three, five = (value + math.log1p(math.exp(-value)) for value in (3, 5))
+    wanted = (three + 2 * five) / (2 * ALARM_PIXELS)
+    assert alarm_loss(logits, truth).item() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_a_crop_that_is_all_near_a_target_has_no_alarms() -> None:
+    logits = torch.full((1, 1, 16, 16), 5.0, requires_grad=True)
+    loss = alarm_loss(logits, torch.ones(1, 1, 16, 16))
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert loss.item() == 0 and logits.grad is not None and not logits.grad.any()
+
+
+def test_one_false_target_weighs_in_the_loss_of_a_recipe_that_minds() -> None:
+    truth = torch.zeros(8, 1, 256, 256)
+    truth[:4, :, 100:110, 100:110] = 1
+    logits = (truth - 0.5) * 60
+    logits[7, 0, 50:52, 50:52] = 5.0
+    quiet, loud = (detection_loss(logits, truth, Recipe(alarm=weight)).item() for weight in (0.0, 0.5))
+    assert quiet < 0.03 < loud - quiet
 
 
 def test_detection_loss_is_small_only_when_right() -> None:
