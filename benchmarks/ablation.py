@@ -33,8 +33,8 @@ from irdet.training.recipe import Recipe, get_recipe
 from irdet.training.validation import validate
 
 #: Width of a single LCL branch by the level's, with which it costs what three branches and their fusion do:
-#: 9 v^2 + 10 w v = 49 w^2.
-SINGLE = (np.sqrt(1864) - 10) / 18
+#: 9 v^2 + 10 w v = 17.75 w^2.
+SINGLE = (np.sqrt(739) - 10) / 18
 
 
 class SingleLCL(nn.Sequential):
