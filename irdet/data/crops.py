@@ -37,6 +37,7 @@ class Sampling:
         jitter: Range of the random scale.
         exact_share: Crops on the pixel grid of the run, neither scaled by `jitter` nor moved by parts of a pixel: every
             other crop is smoothed by interpolation, and frames at run time are not.
+        plain_share: Of these, crops whose intensities stay as they are, too.
         seed: Fixes every draw.
     """
 
@@ -51,6 +52,7 @@ class Sampling:
     paste: float = 0.3
     jitter: tuple[float, float] = (0.75, 1.33)
     exact_share: float = 0.0
+    plain_share: float = 0.0
     seed: int = 0
 
 
@@ -142,6 +144,7 @@ class CropSampler:
 
         height, width = frame.pixels.shape
         exact = sampling.exact_share > 0 and rng.random() < sampling.exact_share
+        plain = exact and sampling.plain_share > 0 and rng.random() < sampling.plain_share
         sx = sy = 1.0 if exact else float(np.exp(rng.uniform(*np.log(sampling.jitter))))
         if rng.random() < sampling.squared_share:
             sx, sy = sx * sampling.square / width, sy * sampling.square / height
@@ -154,7 +157,8 @@ class CropSampler:
         if rng.random() < 0.5:
             image, mask = image.T, mask.T
         flips = (slice(None, None, rng.choice((-1, 1))), slice(None, None, rng.choice((-1, 1))))
-        return jitter_intensity(np.ascontiguousarray(image[flips]), rng), np.ascontiguousarray(mask[flips])
+        image, mask = np.ascontiguousarray(image[flips]), np.ascontiguousarray(mask[flips])
+        return image if plain else jitter_intensity(image, rng), mask
 
     def _cut(
         self,

@@ -71,6 +71,7 @@ class Recipe(Sampling):
             "start_share",
             "paste",
             "exact_share",
+            "plain_share",
             "hard_share",
         ):
             need(0 <= getattr(self, name) <= 1, f"{name} must lie in 0 to 1")
@@ -101,6 +102,19 @@ _RECIPES = (
         alarm=0.2,
         exact_share=0.5,
         local_share=0.05,
+        validate_every=20,
+    ),
+    Recipe(
+        name="edge-v6",
+        model="mlcl-edge",
+        epochs=120,
+        learning_rate=1.2e-3,
+        ema=0.999,
+        alarm=0.2,
+        exact_share=0.6,
+        plain_share=0.7,
+        local_share=0.1,
+        fold=0,
         validate_every=20,
     ),
     # The authors' networks and what came before them, at one equal budget: 3,808 crops of fold 1's training part.

@@ -171,11 +171,10 @@ def test_recipes_without_locally_mapped_crops_draw_as_before(frames: list[Labell
 
 
 @pytest.mark.parametrize("squared_share", [0.0, 1.0])
-def test_exact_crops_are_cut_from_the_frame_as_it_runs(
-    frames: list[LabelledFrame], squared_share: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("irdet.data.crops.jitter_intensity", lambda image, rng: image)
-    settings = dataclasses.replace(SAMPLING, squared_share=squared_share, paste=0.0, background_share=0.0)
+def test_exact_plain_crops_are_cut_from_the_frame_as_it_runs(frames: list[LabelledFrame], squared_share: float) -> None:
+    settings = dataclasses.replace(
+        SAMPLING, squared_share=squared_share, paste=0.0, background_share=0.0, plain_share=1.0
+    )
     run = [resize_protocol(f.pixels, f.mask, (96, 96))[0] if squared_share else f.pixels for f in frames]
 
     def distances(exact_share: float) -> list[float]:
