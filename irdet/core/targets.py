@@ -140,16 +140,19 @@ def extract_targets(
     floor = QUANTISATION_NOISE * frame.lsb
     counts, unit = _counts(frame)
     values = counts[ys, xs].astype(np.float64) * unit
-    bad = None if frame.bad is None else frame.bad[ys, xs]
-    members = np.split(np.argsort(owner, kind="stable"), np.cumsum(sizes)[:-1])
+    hottest, coldest = np.full(count, -np.inf), np.full(count, np.inf)
+    np.maximum.at(hottest, owner, values)
+    np.minimum.at(coldest, owner, values)
+    with np.errstate(invalid="ignore"):
+        levels = np.bincount(owner, values, count) / sizes
+    bad = np.zeros(count) if frame.bad is None else np.bincount(owner, frame.bad[ys, xs], count)
     empty = np.logical_not(mask).view(np.uint8)
     targets = []
     for label in np.flatnonzero(keep):
         (left, upper), (right, lower), area = low[:, label].tolist(), high[:, label].tolist(), int(sizes[label])
         width, height = right - left, lower - upper
         window, inner = _around(left, upper, width, height, frame.shape)
-        body = values[members[label]]
-        level = float(body.sum()) / area
+        level, hot, cold = float(levels[label]), float(hottest[label]), float(coldest[label])
         ring = empty[window].copy()
         ring[inner] = 0
         found = _statistics(counts[window], ring) or _statistics(counts[window], empty[window])
@@ -163,14 +166,14 @@ def extract_targets(
                 area=area,
                 score=float(score[label]),
                 mean_score=float(total[label] / area),
-                peak=float(body[np.abs(body - background).argmax()]),
+                peak=hot if hot - background >= background - cold else cold,
                 background=background,
                 background_std=deviation,
                 contrast=contrast,
                 scr=abs(contrast) / max(deviation, floor, 1e-9),
                 touches_border=left == 0 or upper == 0 or right == frame.shape[1] or lower == frame.shape[0],
-                saturated=bool((body >= top).any()),
-                bad_pixel=bad is not None and bool(bad[members[label]].any()),
+                saturated=hot >= top,
+                bad_pixel=bool(bad[label]),
                 frame=frame.index,
                 time=frame.time,
             )
