@@ -68,7 +68,10 @@ def alarm_loss(logits: Tensor, truth: Tensor) -> Tensor:
     Returns:
         Scalar.
     """
-    near = F.max_pool2d(truth, 2 * ALARM_DISTANCE + 1, 1, ALARM_DISTANCE)
+    # One axis after the other, which is four times as fast: a fifth of mlcl-edge's step otherwise.
+    side = 2 * ALARM_DISTANCE + 1
+    near = F.max_pool2d(truth, (side, 1), 1, (ALARM_DISTANCE, 0))
+    near = F.max_pool2d(near, (1, side), 1, (0, ALARM_DISTANCE))
     far = logits.masked_fill(near > 0, -torch.inf).flatten(1)
     return F.softplus(far.topk(ALARM_PIXELS, dim=1).values).mean()
 

@@ -91,8 +91,9 @@ class Recipe(Sampling):
 
 
 _RECIPES = (
-    # mlcl-edge's shipped weights: from random weights with fold 1 held out, then (`--ckpt`) with every frame. A part of
-    # the crops is mapped locally: `--normalise local` on 14-bit scenes needs a network that has seen it.
+    # mlcl-edge's shipped weights, each run from the last one's (`--ckpt`): edge-v5 from random weights, stopped after 95
+    # of its epochs; edge-v6 with fold 1 still held out; edge-v7 with every frame. A part of the crops is mapped locally:
+    # `--normalise local` on 14-bit scenes needs a network that has seen it.
     Recipe(
         name="edge-v5",
         model="mlcl-edge",
@@ -104,18 +105,21 @@ _RECIPES = (
         local_share=0.05,
         validate_every=20,
     ),
-    Recipe(
-        name="edge-v6",
-        model="mlcl-edge",
-        epochs=120,
-        learning_rate=1.2e-3,
-        ema=0.999,
-        alarm=0.2,
-        exact_share=0.6,
-        plain_share=0.7,
-        local_share=0.1,
-        fold=0,
-        validate_every=20,
+    *(
+        Recipe(
+            name=name,
+            model="mlcl-edge",
+            epochs=epochs,
+            learning_rate=1.4e-3,
+            ema=0.999,
+            alarm=0.2,
+            exact_share=0.6,
+            plain_share=0.7,
+            local_share=0.1,
+            fold=fold,
+            validate_every=40,
+        )
+        for name, epochs, fold in (("edge-v6", 80, 1), ("edge-v7", 110, 0))
     ),
     # The authors' networks and what came before them, at one equal budget: 3,808 crops of fold 1's training part.
     *(
