@@ -25,6 +25,7 @@ from irdet.metrics.accumulator import MetricsResult
 from irdet.models import create_model, load_checkpoint, save_checkpoint
 from irdet.models.mlcl import Network
 from irdet.training.dataset import TrainingData, stretch
+from irdet.training.device import half_type
 from irdet.training.logs import RunLog
 from irdet.training.losses import detection_loss
 from irdet.training.recipe import Recipe
@@ -89,7 +90,7 @@ def train(
         recipe: What to do.
         data: What to do it with.
         folder: Where the files go.
-        device: `"cpu"` or `"cuda"`; CUDA trains in mixed precision.
+        device: `"cpu"` or `"cuda"`; mixed precision where `irdet.training.device.half_type` names one.
         initial: Weights to start from (fine-tuning); fresh ones where None.
         resume: Go on from `last.pt` in the folder.
         advance: Called for every step with `epoch`, `loss` and `niou`; for all steps done when resuming.
@@ -103,6 +104,8 @@ def train(
         ModelError: The checkpoint to resume from cannot be used.
     """
     where = torch.device(device)
+    half = half_type(where)
+    precision = str(half or torch.float32).removeprefix("torch.")
     if recipe.start_share and initial is None and not resume:
         raise UsageError(
             f"recipe {recipe.name} keeps a share of the weights that it starts from: give them with --ckpt"
@@ -138,7 +141,13 @@ def train(
     def keep(path: Path, measured: MetricsResult | None) -> None:
         info = ModelInfo(
             variant=recipe.model,
-            training={**data.description, "recipe": recipe.to_dict(), "step": step, "device": where.type},
+            training={
+                **data.description,
+                "recipe": recipe.to_dict(),
+                "step": step,
+                "device": where.type,
+                "precision": precision,
+            },
             metrics={"validation": _record(measured, "native")} if measured is not None else {},
         )
         state = {
@@ -170,7 +179,7 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = rate
             torch.manual_seed(recipe.seed + step)  # what dropout leaves out depends on the step alone, too
-            with torch.autocast(where.type, torch.float16, enabled=where.type == "cuda"):
+            with torch.autocast(where.type, half, enabled=half is not None):
                 logits = module(images.contiguous(memory_format=torch.channels_last))
             loss = detection_loss(logits, masks, recipe)
             if not torch.isfinite(loss):

@@ -70,7 +70,7 @@ def test_default_is_the_shipped_model_at_512(
         (["--ckpt", "best.pt", "--output", "x.trt"], 2, "name it .onnx"),
         (["--ckpt", "best.pt", "--dynamic", "--imgsz", "64"], 2, "one of them"),
         (["--ckpt", "best.pt", "--dynamic", "--batch", "2"], 2, "any batch"),
-        (["--ckpt", "best.pt", "--imgsz", "100"], 2, "multiples of 8"),
+        (["--ckpt", "best.pt", "--imgsz", "100"], 2, "multiples of 16"),
         (["--ckpt", "best.pt", "--opset", "9"], 2, "opset 9"),
         (["--ckpt", "other.pt"], 1, "another network"),
         (["--ckpt", "text.pt"], 1, "not a PyTorch checkpoint"),

@@ -89,7 +89,7 @@ def test_an_onnx_file_without_torch(
         (["gone.onnx"], 1, "no such file: gone.onnx"),
         (["text.pt"], 1, "text.pt is not a PyTorch checkpoint"),
         (["text.onnx"], 1, "text.onnx cannot be loaded"),
-        (["mlcl-edge", "--imgsz", "100"], 2, "100x100 is not a multiple of the network's stride 8"),
+        (["mlcl-edge", "--imgsz", "100"], 2, "100x100 is not a multiple of the network's stride 16"),
         (["mlcl-base", "--imgsz", "x"], 2, "WIDTHxHEIGHT"),
     ],
 )

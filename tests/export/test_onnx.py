@@ -182,7 +182,7 @@ def test_a_network_that_finds_nothing_is_told(sharp_model: Callable[..., LoadedM
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ({"size": (100, 64)}, "100x64: mlcl-edge takes multiples of 8"),
+        ({"size": (100, 64)}, "100x64: mlcl-edge takes multiples of 16"),
         ({"opset": 12}, "opset 12"),
         ({"opset": 30}, "opset 30"),
         ({"batch": 0}, "batch 0"),

@@ -6,9 +6,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from irdet.core.errors import UsageError
-from irdet.training.device import choose_device
+from irdet.training.device import choose_device, half_type
 
 #: Counts page faults of allocating and freeing a large block a hundred times.
 FAULTS = """
@@ -41,3 +42,14 @@ def test_freed_memory_is_not_asked_for_again() -> None:
 def test_an_unknown_device_is_refused() -> None:
     with pytest.raises(UsageError, match="must be auto, cpu or cuda"):
         choose_device("tpu")
+
+
+@pytest.mark.parametrize(
+    ("device", "amx", "expected"),
+    [("cuda", False, "float16"), ("cpu", True, "bfloat16"), ("cpu", False, None)],
+)
+def test_convolutions_are_trained_in_half_only_where_that_is_faster(
+    monkeypatch: pytest.MonkeyPatch, device: str, amx: bool, expected: str | None
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx})
+    assert half_type(torch.device(device)) == (expected and getattr(torch, expected))
