@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -169,6 +170,10 @@ def infer(
         max_pixels=max_pixels,
         give_up=give_up,
     )
+    # Beside the source: most of the time that a runtime takes to load is not Python's.
+    beside = ThreadPoolExecutor(1)
+    opening = beside.submit(open_engine, model, device=device, threads=threads)
+    beside.shutdown(wait=False)
     try:
         if resume is not None:
             taken = after(taken, last_complete(resume))
@@ -181,7 +186,7 @@ def infer(
     with (
         signals() as stop,
         opened as frames,
-        open_engine(model, device=device, threads=threads) as engine,
+        opening.result() as engine,
     ):
         if resume is not None and frames.live:
             raise UsageError(f"--resume is for what can be read again, and {frames.name} is live")

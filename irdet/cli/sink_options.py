@@ -110,7 +110,7 @@ class Results:
             parse_address(self.udp)
 
     def sinks(self, folder: Path, source: Source) -> list[Sink]:
-        """Returns the sinks of a run.
+        """Returns the sinks of a run: streams first, since whoever reads them waits, and what draws last.
 
         Args:
             folder: Where files go.
@@ -120,15 +120,13 @@ class Results:
         from irdet.runtime.stream_sinks import StdoutSink, UdpSink
 
         sinks: list[Sink] = []
-        if self.rotate is None:
-            sinks += self._files(folder, source)
-        else:
-            sinks.append(RotatingSink(folder, lambda part: self._files(part, source), parse_rotation(self.rotate)))
         if self.udp is not None:
             sinks.append(UdpSink(self.udp))
         if self.stdout:
             sinks.append(StdoutSink())
-        return sinks
+        if self.rotate is None:
+            return [*sinks, *self._files(folder, source)]
+        return [*sinks, RotatingSink(folder, lambda part: self._files(part, source), parse_rotation(self.rotate))]
 
     def _files(self, folder: Path, source: Source) -> Sequence[Sink]:
         from irdet.runtime.resume import free_name

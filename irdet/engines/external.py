@@ -6,6 +6,7 @@ The graph is walked without onnx (field numbers of onnx.proto), so that the chec
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,10 @@ _MAX_NAME = 4096
 _MAX_DEPTH = 64
 
 _WIRE_BYTES = 2
+
+#: Key of the entry that names a tensor's file. What does not hold it anywhere is not walked: that would take as long
+#: as loading the model does.
+_KEY = b"location"
 
 
 @dataclass(eq=False)
@@ -76,6 +81,7 @@ def _inside(folder: Path, name: str) -> bool:
 
 def _locations(file: BinaryIO, size: int) -> Iterator[str]:
     """Yields the names of all files that the tensors of a model are said to lie in."""
+    whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
     stack = [(_MODEL, fields(file, size), 0)]
     graphs = 0
     while stack:
@@ -90,6 +96,8 @@ def _locations(file: BinaryIO, size: int) -> Iterator[str]:
             continue
         graphs += child is _GRAPH
         start = file.tell()
+        if whole.find(_KEY, start, start + length) < 0:
+            continue
         if child is _ENTRY:
             yield from _location(_strings(file, start + length))
             continue
@@ -112,7 +120,7 @@ def _strings(file: BinaryIO, end: int) -> dict[int, bytes]:
 
 
 def _location(entry: Mapping[int, bytes]) -> Iterator[str]:
-    if entry.get(1) == b"location":
+    if entry.get(1) == _KEY:
         try:
             yield entry.get(2, b"").decode("utf-8")
         except UnicodeDecodeError:

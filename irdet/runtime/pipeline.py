@@ -182,7 +182,6 @@ def run(
     flow = _Flow(live=source.live)
     frames = targets = with_targets = 0
     stopped = False
-    draws = any(sink.wants_picture for sink in sinks)
     start = time.perf_counter()
     with flow.told_of_hangs(), ExitStack() as closing:
         for sink in sinks:
@@ -199,11 +198,13 @@ def run(
             if follow is not None:
                 with clock("tracks"):
                     detection = follow(detection)
-            with clock("draw"):
-                tracks = None if follow is None else detection.tracks
-                picture = annotate(item.frame, detection.targets, tracks=tracks) if draws else None
-            with clock("encode"):
-                for sink in sinks:
+            picture = None
+            for sink in sinks:  # those before the first picture need not wait for it
+                if sink.wants_picture and picture is None:
+                    with clock("draw"):
+                        tracks = None if follow is None else detection.tracks
+                        picture = annotate(item.frame, detection.targets, tracks=tracks)
+                with clock("encode"):
                     sink.write(detection, picture)
             frames += 1
             targets += len(detection.targets)

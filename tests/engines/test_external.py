@@ -103,8 +103,8 @@ def test_what_is_no_model(tmp_path: Path, data: bytes) -> None:
 
 
 def test_graphs_without_end_are_refused(tmp_path: Path) -> None:
-    """GraphProto.node, NodeProto.attribute, AttributeProto.g, and again."""
-    data = b""
+    """GraphProto.node, NodeProto.attribute, AttributeProto.g, and again; what holds no such word is not walked."""
+    data = b"location"
     for _ in range(3000):
         for tag in (0x32, 0x2A, 0x0A):
             length, size = len(data), b""
