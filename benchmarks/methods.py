@@ -5,7 +5,8 @@
 SIRST is the labelled data set, of which the part is used that recipes hold out (fold 1, whole scenes); FREE is a folder
 of frames without targets. Networks: the shipped `mlcl-edge` and what each --checkpoint holds; with --train-free those
 of the checkpoints alone. Figures are kept in a JSON file beside the page, so that --only measures some again and leaves
-the others; times are of one run with all methods in turns. Run it with OMP_NUM_THREADS=1.
+the others, those of checkpoints that are not given among them; times are of one run, of all that it was given, in turns.
+Run it with OMP_NUM_THREADS=1.
 """
 
 from __future__ import annotations
@@ -339,7 +340,11 @@ def markdown(found: dict[str, Any], picture: str, command: str) -> str:
         "",
         *table(
             ("method", "ms", "by top-hat's"),
-            [(f"`{name}`", f"{clocks[name]['ms']:.1f}", f"{clocks[name]['ratio']:.1f}") for name in names],
+            [
+                (f"`{name}`", f"{clocks[name]['ms']:.1f}", f"{clocks[name]['ratio']:.1f}")
+                for name in names
+                if name in clocks
+            ],
         ),
         "LCM and MPCM at 640x512, beside top-hats with the largest of their windows (three cells of nine pixels) and "
         "with one cell:",
@@ -484,7 +489,8 @@ def main() -> None:
         raw = cv2.resize(frames[0][0], (CUT, CUT)).astype(np.float32) / 255
         found["times"] = times(opened, raw[None, None])
         found["windows"] = windows()
-    found["rows"] = {name: row for name, row in found["rows"].items() if name in opened}
+    if arguments.only is None:
+        found["rows"] = {name: row for name, row in found["rows"].items() if name in opened}
     keep()
     picture = arguments.output.with_suffix(".png")
     draw(found, picture)

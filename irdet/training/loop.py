@@ -175,7 +175,7 @@ def train(
         while step < total and not interrupted():
             images, masks = (torch.from_numpy(array).to(where) for array in upcoming.result())
             upcoming = loader.submit(sampler.batch, step + 1, mined)
-            rate = recipe.learning_rate * rate_at(step, total, recipe.warmup)
+            rate = recipe.learning_rate * rate_at(step, total, recipe.warmup, recipe.final_share)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             torch.manual_seed(recipe.seed + step)  # what dropout leaves out depends on the step alone, too

@@ -10,17 +10,14 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-#: The cosine ends at this share of the peak rate.
-FINAL_SHARE = 0.01
 
-
-def rate_at(step: int, total: int, warmup: int) -> float:
-    """Returns the learning rate at a step, as a share of its peak: linear warm-up, then a cosine to 1 %."""
+def rate_at(step: int, total: int, warmup: int, final: float) -> float:
+    """Returns the learning rate at a step, as a share of its peak: linear warm-up, then a cosine to a share `final`."""
     warmup = min(warmup, total // 10)
     if step < warmup:
         return (step + 1) / warmup
     progress = (step - warmup) / max(1, total - warmup)
-    return FINAL_SHARE + (1 - FINAL_SHARE) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
 _Module = TypeVar("_Module", bound=nn.Module)

@@ -6,17 +6,18 @@ import pytest
 import torch
 from torch import nn
 
-from irdet.training.schedule import FINAL_SHARE, Average, blended, rate_at
+from irdet.training.schedule import Average, blended, rate_at
 
 
 @pytest.mark.parametrize(("total", "warmup"), [(1000, 100), (50, 200), (1, 10), (7, 0)])
-def test_rate_rises_then_falls(total: int, warmup: int) -> None:
-    rates = [rate_at(step, total, warmup) for step in range(total)]
+@pytest.mark.parametrize("final", [0.01, 0.5])
+def test_rate_rises_then_falls(total: int, warmup: int, final: float) -> None:
+    rates = [rate_at(step, total, warmup, final) for step in range(total)]
     top = rates.index(max(rates))
     assert max(rates) == pytest.approx(1.0) and min(rates) > 0
     assert rates[:top] == sorted(rates[:top]) and rates[top:] == sorted(rates[top:], reverse=True)
     assert top <= total // 10 + 1
-    assert rate_at(total, total, warmup) == pytest.approx(FINAL_SHARE)
+    assert rate_at(total, total, warmup, final) == pytest.approx(final)
 
 
 def test_average_follows_and_takes_statistics_along() -> None:
