@@ -5,8 +5,8 @@
 SIRST is the labelled data set, of which the part is used that recipes hold out (fold 1, whole scenes); FREE is a folder
 of frames without targets. Networks: the shipped `mlcl-edge` and what each --checkpoint holds; with --train-free those
 of the checkpoints alone. Figures are kept in a JSON file beside the page, so that --only measures some again and leaves
-the others, those of checkpoints that are not given among them; times are of one run, of all that it was given, in turns.
-Run it with OMP_NUM_THREADS=1.
+the others, those of checkpoints that are not given among them; times are of one run, with all that it was given in
+turns. Run it with OMP_NUM_THREADS=1.
 """
 
 from __future__ import annotations

@@ -208,7 +208,7 @@ def train(
             loss_sum = 0.0
             if epoch % recipe.validate_every == 0 or step == total:
                 network = released()
-                mined = mine(network, _forms(data, recipe, step), where)
+                mined = mine(average.module, _forms(data, recipe, step), where)
                 row["mined"] = len(mined)
                 upcoming = loader.submit(sampler.batch, step, mined)  # as a resumed run would draw it
                 measured = validate(network, data.validation, where) if data.validation else None

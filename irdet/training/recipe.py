@@ -96,8 +96,8 @@ class Recipe(Sampling):
 _RECIPES = (
     # mlcl-edge's shipped weights: edge-v5 from random weights with fold 1 held out, of which the state after 240 epochs
     # goes on (`best.pt`); edge-v6 from it with more that varies and a rate that stays high, which is what the held-out
-    # figures are of; edge-v7 the same from edge-v6 with every frame. A part of the crops is mapped locally: `--normalise
-    # local` on 14-bit scenes needs a network that has seen it.
+    # figures are of; edge-v7 the same from edge-v6 with every frame, and the mean of both. A part of the crops is
+    # mapped locally: `--normalise local` on 14-bit scenes needs a network that has seen it.
     Recipe(
         name="edge-v5",
         model="mlcl-edge",
@@ -120,6 +120,7 @@ _RECIPES = (
             final_share=0.2,
             weight_decay=0.05,
             ema=0.9995,
+            start_share=start_share,
             alarm=0.2,
             exact_share=0.3,
             local_share=0.08,
@@ -128,7 +129,7 @@ _RECIPES = (
             fold=fold,
             validate_every=30,
         )
-        for name, epochs, fold in (("edge-v6", 140, 1), ("edge-v7", 300, 0))
+        for name, epochs, start_share, fold in (("edge-v6", 140, 0.0, 1), ("edge-v7", 300, 0.5, 0))
     ),
     # The authors' networks and what came before them, at one equal budget: 3,808 crops of fold 1's training part.
     *(
