@@ -95,7 +95,7 @@ def opened(files: Callable[..., Path], name: str, runtime: str, **form: Any) -> 
     return open_engine(files(name, runtime, **form), device=RUNTIMES[runtime][1], threads=1)
 
 
-def frames(count: int = 1, height: int = 56, width: int = 72) -> NDArray[np.float32]:
+def frames(count: int = 1, height: int = 48, width: int = 64) -> NDArray[np.float32]:
     return as_batch(np.stack([probe_frame(height, width, seed) for seed in range(count)]))
 
 
@@ -114,7 +114,7 @@ def test_carries_the_record(engine: BaseEngine, request: pytest.FixtureRequest, 
         assert engine.info == request.getfixturevalue("sharp_model")(name).info
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 8), (2, 40, 64), (3, 120, 72)])
+@pytest.mark.parametrize("shape", [(1, 16, 16), (2, 48, 64), (3, 112, 80)])
 def test_probabilities(engine: BaseEngine, shape: tuple[int, int, int]) -> None:
     output = engine.run(frames(*shape))
     assert output.shape == (shape[0], 1, *shape[1:])
@@ -144,9 +144,9 @@ def test_layout_makes_no_difference(engine: BaseEngine) -> None:
     batch = frames(2)
     wanted = engine.run(batch)
     assert np.array_equal(engine.run(np.asfortranarray(batch)), wanted)
-    padded = np.zeros((2, 1, 60, 90), np.float32)
-    padded[:, :, :56, 9:81] = batch
-    assert np.array_equal(engine.run(padded[:, :, :56, 9:81]), wanted)
+    padded = np.zeros((2, 1, 52, 82), np.float32)
+    padded[:, :, :48, 9:73] = batch
+    assert np.array_equal(engine.run(padded[:, :, :48, 9:73]), wanted)
     locked = batch.copy()
     locked.setflags(write=False)
     assert np.array_equal(engine.run(locked), wanted)
@@ -189,7 +189,7 @@ def test_engines_agree(name: str, files: Callable[..., Path]) -> None:
     answers = []
     for runtime in RUNTIMES:
         with opened(files, name, runtime) as engine:
-            answers.append(engine.run(frames(2, 120, 88)))
+            answers.append(engine.run(frames(2, 112, 80)))
     for answer in answers[1:]:
         assert np.abs(answers[0] - answer).max() <= 1e-4
     assert (answers[0] >= 0.5).any() and (answers[0] < 0.1).any()
@@ -198,15 +198,15 @@ def test_engines_agree(name: str, files: Callable[..., Path]) -> None:
 @pytest.mark.parametrize("runtime", [name for name in RUNTIMES if name != "torch"])
 @pytest.mark.parametrize("batch", [1, 3])
 def test_fixed_size(batch: int, runtime: str, files: Callable[..., Path]) -> None:
-    form = {"size": (72, 56), "batch": batch}
+    form = {"size": (64, 48), "batch": batch}
     with opened(files, "mlcl-edge", runtime, **form) as engine, opened(files, "mlcl-edge", "torch") as free:
-        assert (engine.info.height, engine.info.width, engine.max_batch) == (56, 72, batch)
+        assert (engine.info.height, engine.info.width, engine.max_batch) == (48, 64, batch)
         for count in range(1, batch + 1):  # a batch that is not full is filled up unseen
             np.testing.assert_allclose(engine.run(frames(count)), free.run(frames(count)), atol=1e-4)
         with pytest.raises(UsageError, match=f"at most {batch} frames"):
             engine.run(frames(batch + 1))
-        with pytest.raises(UsageError, match="72x56 px only, not 56x72"):
-            engine.run(frames(1, 72, 56))
+        with pytest.raises(UsageError, match="64x48 px only, not 48x64"):
+            engine.run(frames(1, 64, 48))
 
 
 def test_torch_engine_takes_a_loaded_model_and_leaves_it_alone(sharp_model: Callable[..., LoadedModel]) -> None:
@@ -227,8 +227,8 @@ def test_record_and_graph_must_agree(files: Callable[..., Path], tmp_path: Path)
     onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'irdet[export]'")
     from irdet.core.errors import ModelError
 
-    graph = onnx.load(files("mlcl-edge", "onnx", size=(72, 56)))
-    onnx.helper.set_model_props(graph, {METADATA_KEY: ModelInfo("mlcl-edge", stride=8, height=64, width=64).to_json()})
+    graph = onnx.load(files("mlcl-edge", "onnx", size=(64, 48)))
+    onnx.helper.set_model_props(graph, {METADATA_KEY: ModelInfo("mlcl-edge", stride=16, height=64, width=64).to_json()})
     onnx.save(graph, tmp_path / "edited.onnx")
     with pytest.raises(ModelError, match="export again"):
         open_engine(tmp_path / "edited.onnx", device="cpu")

@@ -62,7 +62,7 @@ def test_the_record_travels(simplified: Exported, model: LoadedModel) -> None:
     assert entry.key == METADATA_KEY
     info = ModelInfo.from_json(entry.value)
     assert info == simplified.info
-    assert (info.variant, info.stride, info.opset, info.threshold) == ("mlcl-edge", 8, 17, 0.5)
+    assert (info.variant, info.stride, info.opset, info.threshold) == ("mlcl-edge", 16, 17, 0.5)
     assert (info.height, info.width, info.precision, info.irdet_version) == (None, None, "fp32", __version__)
     assert info.weights_sha256 == model.info.weights_sha256
     assert info.parameters == model.info.parameters
@@ -77,7 +77,7 @@ def test_parity_saw_targets(simplified: Exported) -> None:
 
 def test_any_size_and_batch(simplified: Exported, model: LoadedModel) -> None:
     with open_engine(simplified.path, device="cpu") as engine:
-        for shape in ((1, 8, 8), (2, 64, 48), (3, 24, 200)):
+        for shape in ((1, 16, 16), (2, 64, 48), (3, 32, 208)):
             frames = np.stack([probe_frame(*shape[1:], seed) for seed in range(shape[0])])
             wanted = exporting.reference(model, frames)
             assert np.abs(engine.run(as_batch(frames))[:, 0] - wanted).max() <= 1e-4
