@@ -35,10 +35,10 @@ MODELS = {"mlcl-edge": 1, "mlcl-edge-int8-cpu": 4}
 #: What follows from it, for a CPU with AVX-512 and VNNI.
 FINDINGS = (
     "In float32 the engine is bound by arithmetic: its convolutions run about as fast as a matrix product, and "
-    "what is not convolution takes a seventh of the time. A faster runtime has little to win; a network of fewer "
-    "operations has. In 8 bits a quarter of the time goes into joining levels, resizing, sums and changes of "
+    "what is not convolution takes a quarter of the time. A faster runtime has little to win; a network of fewer "
+    "operations has. In 8 bits more than a quarter of the time goes into joining levels, resizing, sums and changes of "
     "type, which are bound by memory and nodes of one thread, and convolutions of 16 and 32 channels fill the "
-    "wide instructions badly: at the rate of the product the frame would take half its time. That, too, is for "
+    "wide instructions badly: at the rate of the product those would take half their time. That, too, is for "
     "another network to win, not for another export of this one."
 )
 

@@ -173,7 +173,8 @@ def markdown(rows: list[Row], size: tuple[int, int]) -> str:
         f"{size[0]}x{size[1]}; times are of ONNX Runtime {ort.__version__} on {os.cpu_count()} cores "
         f"({platform.machine()}), fp32 and INT8 in turns, medians. FP16 is the network in PyTorch's half precision; "
         "INT8 for TensorRT is its graph in ONNX Runtime on the CPU, with everything that is half rounded to half. "
-        "Nothing here has run on a GPU. A recipe that holds nothing out has trained on these frames: of its rows the "
+        "Nothing here has run on a GPU; models were not all timed on the same machine. "
+        "A recipe that holds nothing out has trained on these frames: of its rows the "
         "differences count, not the levels.",
         "",
         *(f"- `{model}`: {told}" for model, told in {r.model: r.trained for r in rows}.items()),

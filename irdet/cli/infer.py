@@ -190,6 +190,8 @@ def infer(
     ):
         if resume is not None and frames.live:
             raise UsageError(f"--resume is for what can be read again, and {frames.name} is live")
+        if not frames.live and frames.length != 1:
+            engine.spread()  # nobody waits for a single frame
         detector = Detector(
             engine,
             threshold=None if threshold is None else parse_threshold(threshold),
@@ -226,7 +228,7 @@ def infer(
                     return window is None or not window.closed
 
                 shown = sinks if window is None else [*sinks, window]
-                summary = run(frames, preprocessor, detector, shown, on_frame, follower, watch)
+                summary = run(frames, preprocessor, detector, shown, on_frame, follower, watch, engine.runs)
         except Stalled as error:
             # What hangs can neither be waited for nor closed under its own feet. The results are closed.
             print(f"irdet: {error}", file=sys.stderr, flush=True)

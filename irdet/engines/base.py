@@ -67,6 +67,7 @@ class BaseEngine(ABC):
     Attributes:
         device: `"cpu"` or a GPU's, `"cuda"` or `"tensorrt"`.
         notes: What had to be assumed or was done otherwise than asked; lines for the user.
+        runs: Calls of `run` that may go on at once, from as many threads.
     """
 
     info: ModelInfo
@@ -74,6 +75,7 @@ class BaseEngine(ABC):
     max_batch: int | None
     device: str = "cpu"
     notes: tuple[str, ...] = ()
+    runs: int = 1
     _closed: bool = False
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -83,6 +85,13 @@ class BaseEngine(ABC):
         check_batch(self.info, self.max_batch, batch)
         output = self._compute(np.ascontiguousarray(batch))
         return check_probability(output, batch.shape, self.runtime)
+
+    def spread(self) -> None:
+        """Trades the time of one run for frames per second: several `runs` at once, where the runtime gains by it.
+
+        One run on all cores waits at the end of each layer for the slowest of them; runs of one core each do not.
+        """
+        return None  # here none gains
 
     def close(self) -> None:
         """Frees what the runtime holds. Calling it again does nothing."""

@@ -52,6 +52,7 @@ class OnnxEngine(GraphEngine):
             raise ModelError(f"no such file: {self._path}")
         check_external(self._path)
         ort = require("onnxruntime", "cpu", "running ONNX models")
+        self._threads = threads
         self._session, self.device, self.notes = _open_session(ort, self._path, device, threads)
         self.runtime = f"onnxruntime {ort.__version__} {self.device}"
         try:
@@ -67,6 +68,13 @@ class OnnxEngine(GraphEngine):
         names = self._outputs if only is None else [self._outputs[only]]
         outputs: list[NDArray[Any]] = self._session.run(names, {self._input: prepared})
         return outputs
+
+    def spread(self) -> None:
+        """On the CPU: a run of one thread for each of the threads; see `BaseEngine.spread`."""
+        threads = self._threads or read_machine().cores
+        if self.device == "cpu" and threads > 1:
+            self._session = _session(require("onnxruntime", "cpu", "running ONNX models"), self._path, 1, {})
+            self.runs = threads
 
     def _release(self) -> None:
         del self._session

@@ -1,8 +1,8 @@
 """The run over a source: each frame is decoded, preprocessed, searched, drawn and written, and all of it is timed.
 
 Reading, searching and writing overlap, in a thread each with short queues between them: while the engine computes one
-frame, the next is decoded and the last is drawn and written. Frames stay in order, and what is written is what a run
-one frame after the other would write.
+frame, or as many as it takes at once, the next is decoded and the last is drawn and written. Frames stay in order, and
+what is written is what a run one frame after the other would write.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import wait as wait_for
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -153,6 +155,7 @@ def run(
     on_frame: Callable[[Detection], bool | None] | None = None,
     follow: Callable[[Detection], Detection] | None = None,
     watch: Watch | None = None,
+    searches: int = 1,
 ) -> RunSummary:
     """Finds the targets in every frame of a source and hands them to the sinks, in the order of the frames.
 
@@ -168,6 +171,8 @@ def run(
         on_frame: Called after each frame is written; False ends the run.
         follow: Gives each detection, in order, its tracks (`irdet.runtime.follow`); None where none are wanted.
         watch: What is watched meanwhile.
+        searches: Frames that are searched at once: as many as the engine may `run` at once, and one of a live source,
+            where the newest frame counts.
 
     Returns:
         The summary.
@@ -179,7 +184,7 @@ def run(
     """
     watch = watch or Watch()
     clock = _Clock(stage for stage in STAGES if stage != "tracks" or follow is not None)
-    flow = _Flow(live=source.live)
+    flow = _Flow(source.live, searches)
     frames = targets = with_targets = 0
     stopped = False
     start = time.perf_counter()
@@ -271,23 +276,27 @@ class _Failed:
 
 
 class _Flow:
-    """Two threads and two queues: frames are read, then searched; the calling thread takes the results.
+    """Threads and two queues: one thread reads frames, others search them; the calling thread takes the results.
 
-    An error of a thread comes out of `results` in its place, after the frames before it.
+    The second queue holds what is, or will be, found, in the order of the frames. An error of a thread comes out of
+    `results` in its place, after the frames before it.
 
     Args:
         live: Frames come at their own pace: a new one replaces one that waits.
+        searches: Frames that are searched at once.
     """
 
-    def __init__(self, live: bool) -> None:
+    def __init__(self, live: bool, searches: int) -> None:
         self.dropped = 0
         self.stopped = False
         self._live = live
         self._halt = threading.Event()
         self._frames: queue.Queue[Any] = queue.Queue(1 if live else DEPTH)
-        self._found: queue.Queue[Any] = queue.Queue(DEPTH)
+        self._searches = searches
+        self._turn = threading.Lock()
+        self._found: queue.Queue[Any] = queue.Queue(DEPTH + searches)
         self._threads: list[threading.Thread] = []
-        self._searching = False
+        self._searching: set[int] = set()
         self._written = 0
         self._recent: deque[tuple[float, float]] = deque(maxlen=RECENT)  # when, and how late
 
@@ -305,18 +314,20 @@ class _Flow:
             self._put(self._frames, last)
 
         def searcher() -> None:
-            while (item := self._get(self._frames)) is not None:
-                if isinstance(item, _Item):
-                    self._searching = True
-                    try:
-                        item = search(item)
-                    except BaseException as error:
-                        item = _Failed(error)
-                    self._searching = False
-                if not self._put(self._found, item) or not isinstance(item, _Item):
-                    return
+            while True:
+                with self._turn:  # who takes a frame takes its place among the results, too
+                    item = self._get(self._frames)
+                    place: Any = Future() if isinstance(item, _Item) else item
+                    if item is None or not self._put(self._found, place) or place is item:
+                        return
+                self._searching.add(threading.get_ident())
+                try:
+                    place.set_result(search(item))
+                except BaseException as error:
+                    place.set_exception(error)
+                self._searching.discard(threading.get_ident())
 
-        for name, target in (("read", reader), ("search", searcher)):
+        for name, target in (("read", reader), *[("search", searcher)] * self._searches):
             thread = threading.Thread(target=target, name=f"irdet-{name}", daemon=True)
             self._threads.append(thread)
             thread.start()
@@ -328,11 +339,15 @@ class _Flow:
             Stalled: None came for too long.
         """
         last = beat = time.monotonic()
+        place: Any = None
         while True:
             try:
-                item = self._found.get(timeout=TICK)
+                place = place or self._found.get(timeout=TICK)
             except queue.Empty:
                 item = None
+            else:
+                ready = not isinstance(place, Future) or wait_for((place,), TICK).done
+                item, place = (place, None) if ready else (None, place)
             now = time.monotonic()
             if watch.heartbeat is not None and now - beat >= watch.heartbeat:
                 beat = now
@@ -341,8 +356,8 @@ class _Flow:
                 raise item.error
             if isinstance(item, _Over):
                 return
-            if isinstance(item, _Item):
-                yield item
+            if isinstance(item, Future):
+                yield item.result()
                 last = time.monotonic()  # writing is no stall of theirs
             elif self.stopped or watch.stop():
                 self.stopped = True

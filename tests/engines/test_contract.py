@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -182,6 +183,20 @@ def test_closes_once_and_for_all(files: Callable[..., Path], runtime: str) -> No
     engine.close()
     with pytest.raises(UsageError, match="closed"):
         engine.run(frames())
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_spread_changes_no_answer(files: Callable[..., Path], runtime: str) -> None:
+    path, device = files("mlcl-edge", runtime), RUNTIMES[runtime][1]
+    batches = [frames()[:, :, ::step] for step in (1, -1)]
+    with open_engine(path, device=device, threads=2) as engine:
+        wanted = [engine.run(batch) for batch in batches]
+        assert engine.runs == 1
+        engine.spread()
+        assert engine.runs == (2 if runtime == "onnx" else 1)
+        with ThreadPoolExecutor(engine.runs) as pool:
+            for answer, alone in zip(pool.map(engine.run, batches * 8), wanted * 8, strict=True):
+                np.testing.assert_allclose(answer, alone, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", NETWORKS)

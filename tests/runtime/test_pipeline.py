@@ -83,6 +83,43 @@ def test_run_over_a_folder(folder: Path, tmp_path: Path, make_engine: MakeEngine
     assert kept.closed == 1 and len(kept.detections) == 8
 
 
+def test_frames_that_are_searched_at_once_stay_in_order(folder: Path, make_engine: MakeEngine) -> None:
+    one, two = ListSink(), ListSink()
+    with open_source(folder) as source:
+        run(source, Preprocessor(), Detector(make_engine()), [one])
+    engine, meeting, slow = make_engine(), threading.Barrier(2), iter([0.05, 0.0] * 4)
+    plain = engine.run
+
+    def meet(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        meeting.wait(5)  # breaks where no other frame is searched meanwhile
+        time.sleep(next(slow))
+        answer: NDArray[np.float32] = plain(batch)
+        return answer
+
+    engine.run = meet
+    with open_source(folder) as source:
+        summary = run(source, Preprocessor(), Detector(engine), [two], searches=2)
+    assert summary.frames == 8
+    assert [d.frame.index for d in two.detections] == [d.frame.index for d in one.detections]
+    assert [d.targets for d in two.detections] == [d.targets for d in one.detections]
+
+
+def test_a_search_that_fails_beside_others_ends_the_run_in_its_place(folder: Path, make_engine: MakeEngine) -> None:
+    engine, kept = make_engine(), ListSink()
+    plain = engine.run
+
+    def fail(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        if batch[0, 0, 20, 25] > 0.9:  # the frame of number 5
+            raise ModelError("it broke")
+        answer: NDArray[np.float32] = plain(batch)
+        return answer
+
+    engine.run = fail
+    with open_source(folder) as source, pytest.raises(ModelError, match="it broke"):
+        run(source, Preprocessor((0, 255)), Detector(engine), [kept], searches=3)
+    assert [d.frame.index for d in kept.detections] == [0, 1, 3, 4] and kept.closed == 1
+
+
 def test_times_add_up(folder: Path, make_engine: MakeEngine, tmp_path: Path) -> None:
     with open_source(folder) as source:
         summary = run(source, Preprocessor(), Detector(make_engine()), [PictureSink(tmp_path / "a")])
