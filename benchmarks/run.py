@@ -328,8 +328,9 @@ def markdown(results: dict[str, Any]) -> str:
         lines += [
             "## Video, end to end",
             "",
-            "`irdet infer`'s pipeline on a clip of 640x512 with drawing and encoding, by the engine alone on the same "
-            f"frame, {THREADS} threads, median of {len(next(iter(results['video'].values()))['fps'])} runs.",
+            "`irdet infer`'s pipeline on a clip of 640x512 with drawing and encoding, two frames at once on a thread "
+            f"each, by the engine alone on the same frame, one after the other on {THREADS} threads; median of "
+            f"{len(next(iter(results['video'].values()))['fps'])} runs.",
             "",
             "| model | frames/s | share of the engine's rate |",
             "| --- | ---: | ---: |",
@@ -395,6 +396,8 @@ def _networks(record: dict[str, Any]) -> list[str]:
 def _sizes(records: list[dict[str, Any]]) -> list[str]:
     lines = [
         "## Sizes and threads, ONNX Runtime",
+        "",
+        "The frame holds 1.5 bright spots for each 10,000 px, 49 at 640x512; each that is found costs 0.02 to 0.04 ms.",
         "",
         "| frame | threads | model | engine, ms | end to end, ms | preprocess and targets | fps | first frame, ms "
         "| MiB |",
