@@ -28,6 +28,9 @@ _CPU = "CPUExecutionProvider"
 #: Device -> ONNX Runtime's provider of it.
 PROVIDERS = MappingProxyType({"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"})
 
+#: Runs at once on a CPU, at most: each holds the features of a frame, 30 MB at 640x512.
+MOST_RUNS = 4
+
 
 class OnnxEngine(GraphEngine):
     """Runs an ONNX file with ONNX Runtime.
@@ -70,11 +73,12 @@ class OnnxEngine(GraphEngine):
         return outputs
 
     def spread(self) -> None:
-        """On the CPU: a run of one thread for each of the threads; see `BaseEngine.spread`."""
+        """On the CPU: as many runs as there are threads, `MOST_RUNS` at most, that share them (`BaseEngine.spread`)."""
         threads = self._threads or read_machine().cores
         if self.device == "cpu" and threads > 1:
-            self._session = _session(require("onnxruntime", "cpu", "running ONNX models"), self._path, 1, {})
-            self.runs = threads
+            each = -(-threads // MOST_RUNS)
+            self._session = _session(require("onnxruntime", "cpu", "running ONNX models"), self._path, each, {})
+            self.runs = threads // each
 
     def _release(self) -> None:
         del self._session

@@ -199,6 +199,13 @@ def test_spread_changes_no_answer(files: Callable[..., Path], runtime: str) -> N
                 np.testing.assert_allclose(answer, alone, atol=1e-6)
 
 
+@pytest.mark.parametrize(("threads", "runs"), [(1, 1), (2, 2), (3, 3), (4, 4), (5, 2), (8, 4), (16, 4)])
+def test_runs_share_the_threads(files: Callable[..., Path], threads: int, runs: int) -> None:
+    with open_engine(files(SHIPPED, "onnx"), device="cpu", threads=threads) as engine:
+        engine.spread()
+        assert engine.runs == runs
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_engines_agree(name: str, files: Callable[..., Path]) -> None:
     answers = []

@@ -53,3 +53,8 @@ def test_convolutions_are_trained_in_half_only_where_that_is_faster(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx})
     assert half_type(torch.device(device)) == (expected and getattr(torch, expected))
+
+
+def test_a_torch_that_cannot_tell_trains_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert half_type(torch.device("cpu")) is None
