@@ -45,8 +45,9 @@ def half_type(device: torch.device) -> torch.dtype | None:
     """
     if device.type == "cuda":
         return torch.float16
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)  # an older torch cannot tell
-    return torch.bfloat16 if capabilities().get("amx_bf16") else None
+    if not hasattr(torch.cpu, "get_capabilities"):  # an older torch cannot tell
+        return None
+    return torch.bfloat16 if torch.cpu.get_capabilities().get("amx_bf16") else None
 
 
 def keep_freed_memory() -> None:
