@@ -28,7 +28,7 @@ _CPU = "CPUExecutionProvider"
 #: Device -> ONNX Runtime's provider of it.
 PROVIDERS = MappingProxyType({"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"})
 
-#: Runs at once on a CPU, at most: each holds the features of a frame, 30 MB at 640x512.
+#: Runs at once on a CPU, at most: each holds the features of a frame, 20 to 40 MB of mlcl-edge's at 640x512.
 MOST_RUNS = 4
 
 
