@@ -96,9 +96,14 @@ def annotate(
     grey = _display(frame)
     if scale > 1:
         grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-    picture: NDArray[np.uint8] = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
     style = _Style.of(grey.shape)
     shown = [track for track in tracks or () if track.confirmed]
+    text = caption or _caption(frame, targets, None if tracks is None else len(shown))
+    strip = _strip(text, grey.shape[1], style)
+    whole = np.empty((len(strip) + len(grey), *strip.shape[1:]), np.uint8)
+    whole[: len(strip)] = strip
+    picture = whole[len(strip) :]
+    cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR, dst=picture)
     if tracks is None:
         marks = [_Mark.of_target(target, scale, grey.shape, style) for target in targets]
     else:
@@ -116,8 +121,7 @@ def annotate(
     taken = [mark.box for mark in marks]
     for mark in [mark for mark in marks if mark.text][:MAX_LABELS]:
         taken.append(_draw_label(picture, mark, taken, style))
-    strip = caption or _caption(frame, targets, None if tracks is None else len(shown))
-    return np.vstack([_strip(strip, picture.shape[1], style), picture])
+    return whole
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import pytest
 from irdet.core.errors import IrdetError, MissingDependency
 from irdet.core.images import read_image
 from irdet.core.targets import Target
+from irdet.runtime import sinks
 from irdet.runtime.detector import Detection
 from irdet.runtime.draw import annotate
 from irdet.runtime.sinks import CsvSink, JsonLinesSink, MaskSink, PictureSink, VideoSink, WindowSink
@@ -141,6 +142,30 @@ def test_video_reads_back_with_all_its_frames(
         assert np.asarray(frame).shape[0] == picture.shape[0] + picture.shape[0] % 2
         assert cv2.PSNR(np.asarray(frame)[: picture.shape[0]], picture) > 28
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("raw", [True, False], ids=["jpeg", "ffmpeg"])
+def test_video_keeps_a_small_target(
+    tmp_path: Path, raw: bool, detect: Callable[..., Detection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever codes the frames: irdet, or FFmpeg for an OpenCV whose writer takes no JPEGs."""
+    if not raw:
+        monkeypatch.setattr(sinks, "_RAW_VIDEO", [])
+    elif not sinks._RAW_VIDEO:
+        pytest.skip("this OpenCV's writer takes no JPEGs")
+    rng = np.random.default_rng(0)
+    picture = np.clip(rng.normal(90, 2, (240, 320, 1)).repeat(3, axis=2).round(), 0, 255).astype(np.uint8)
+    picture[101:103, 203:205] += 60
+    sink = VideoSink(tmp_path / "target.mkv", 25)
+    for _ in range(3):
+        sink.write(detect(), picture)
+    sink.close()
+    with open_source(tmp_path / "target.mkv") as video:
+        frames = [np.asarray(frame.pixels).astype(int) for frame in video]
+    assert len(frames) == 3
+    for frame in frames:
+        assert np.unravel_index(frame[..., 0].argmax(), (240, 320)) in {(y, x) for y in (101, 102) for x in (203, 204)}
+        assert abs(frame[101:103, 203:205] - picture[101:103, 203:205].astype(int)).mean() < (6 if raw else 15)
 
 
 def test_video_of_odd_and_changing_sizes(tmp_path: Path, detect: Callable[..., Detection]) -> None:
