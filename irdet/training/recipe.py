@@ -131,6 +131,32 @@ _RECIPES = (
         )
         for name, epochs, start_share, fold in (("edge-v6", 140, 0.0, 1), ("edge-v7", 300, 0.5, 0))
     ),
+    # mlcl-base's shipped weights: base-v2 from random weights on small crops, which leave two fifths of the work of a
+    # step and still hold every target whole; base-v3 from it on crops of the usual size. Fold 1 is held out of both.
+    *(
+        Recipe(
+            name=name,
+            model="mlcl-base",
+            crop=crop,
+            epochs=epochs,
+            learning_rate=rate,
+            final_share=final_share,
+            weight_decay=0.05,
+            ema=ema,
+            alarm=0.2,
+            squared_share=0.4,
+            exact_share=0.3,
+            plain_share=0.3,
+            local_share=0.08,
+            paste=0.5,
+            jitter=(0.6, 1.7),
+            validate_every=every,
+        )
+        for name, crop, epochs, rate, final_share, ema, every in (
+            ("base-v2", 160, 150, 1.5e-3, 0.3, 0.999, 50),
+            ("base-v3", 256, 30, 4.5e-4, 0.05, 0.998, 15),
+        )
+    ),
     # The authors' networks and what came before them, at one equal budget: 3,808 crops of fold 1's training part.
     *(
         Recipe(name=f"{name}-v1", model=model, epochs=14, batch=4, validate_every=7)
