@@ -201,6 +201,11 @@ def load_model(model: str | os.PathLike[str]) -> LoadedModel:
     if isinstance(model, str) and not Path(model).exists() and (shipped := shipped_path(model, ".pt")):
         model = shipped
     if isinstance(model, str) and not Path(model).exists() and model in MODELS:
+        if graph := shipped_path(model, ".onnx"):
+            raise ModelError(
+                f"the wheel holds {graph.name} alone; "
+                f"the checkpoint lies in irdet's repository, irdet/weights/{model}.pt"
+            )
         names = ", ".join(shipped_models()) or "none"
         raise ModelError(f"no weights for {model} come with irdet (shipped: {names}); train it, or give a .pt file")
     return load_checkpoint(model)[0]

@@ -72,10 +72,10 @@ class LCL(nn.Sequential):
     surroundings: the learned form of the local contrast measure (paper, section 2.2).
     """
 
-    def __init__(self, width: int, inner: int, *, kernel: int, gather_dilation: int, dilation: int, norm: bool) -> None:
+    def __init__(self, width: int, inner: int, *, kernel: int, dilation: int, norm: bool) -> None:
         layers: list[nn.Module] = []
         for step in (
-            conv(width, inner, kernel, dilation=gather_dilation, bias=not norm),
+            conv(width, inner, kernel, bias=not norm),
             conv(inner, inner, 3, dilation=dilation, bias=not norm),
         ):
             layers += [step, *([nn.BatchNorm2d(inner)] if norm else []), nn.ReLU()]
@@ -87,19 +87,22 @@ class MLCL(nn.Module):
 
     Args:
         width: Channels in and out.
-        light: Branches are half as wide as the level, which leaves 36 % of the work; the 5x5 gathering convolution
-            becomes a 3x3 with dilation 2 (the same reach); and the branches get batch normalisation, without which a
-            network of this size trains slowly.
+        light: Branches are half as wide as the level, which leaves 36 % of the work, and get batch normalisation,
+            without which a network of this size trains slowly. Surroundings lie at 1, 2 and 3, not at 1, 3 and 5, and
+            are gathered by 3x3, not 5x5: levels at a quarter of the resolution look four times as far as it is.
     """
 
     def __init__(self, width: int, *, light: bool = False) -> None:
         super().__init__()
-        third = (3, 2) if light else (5, 1)
         inner = width // 2 if light else width
+        kernels, dilations = ((1, 3, 3), (1, 2, 3)) if light else ((1, 3, 5), (1, 3, 5))
         self.branches = nn.ModuleList(
-            LCL(width, inner, kernel=kernel, gather_dilation=gather, dilation=dilation, norm=light)
-            for kernel, gather, dilation in ((1, 1, 1), (3, 1, 3), (*third, 5))
+            LCL(width, inner, kernel=kernel, dilation=dilation, norm=light)
+            for kernel, dilation in zip(kernels, dilations, strict=True)
         )
+        if light:
+            # Stored with the weights: those of another reach have the same shapes, and must not be taken for these.
+            self.register_buffer("dilations", torch.tensor(dilations))
         self.fuse = conv(3 * inner, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:

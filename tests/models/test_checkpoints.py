@@ -13,6 +13,7 @@ from torch import nn
 
 from irdet.core.errors import IrdetError, ModelError
 from irdet.core.info import ModelInfo
+from irdet.engines import shipped
 from irdet.models import (
     MODELS,
     create_model,
@@ -118,6 +119,30 @@ def test_another_network(saved: Path) -> None:
     rewrite(saved, lambda content: content.update(model=small))
     with pytest.raises(ModelError, match=r"another network: missing .* and \d+ more; unexpected "):
         load_model(saved)
+
+
+def test_wheel_without_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mlcl-base.onnx").touch()
+    monkeypatch.setattr(shipped, "WEIGHTS", tmp_path)
+    with pytest.raises(ModelError, match=r"holds mlcl-base\.onnx alone; .* irdet/weights/mlcl-base\.pt"):
+        load_model("mlcl-base")
+    with pytest.raises(ModelError, match=r"no weights for mlcl-small .*shipped: mlcl-base"):
+        load_model("mlcl-small")
+
+
+def test_weights_of_another_reach(tmp_path: Path) -> None:
+    """Dilations leave no trace in the shapes of weights: without a word of them, they are not taken for these."""
+    path = tmp_path / "old.pt"
+    save_checkpoint(path, create_model("mlcl-edge"), ModelInfo("mlcl-edge"))
+    assert load_model(path).module.state_dict()["mlcl.0.dilations"].tolist() == [1, 2, 3]
+
+    def forget(content: dict[str, Any]) -> None:
+        for key in [key for key in content["model"] if key.endswith("dilations")]:
+            del content["model"][key]
+
+    rewrite(path, forget)
+    with pytest.raises(ModelError, match=r"another network: missing mlcl\.0\.dilations"):
+        load_model(path)
 
 
 def test_unknown_variant(saved: Path) -> None:

@@ -16,8 +16,8 @@ def test_shipped_recipes_name_known_networks() -> None:
 
 
 def test_unknown_name_gets_the_nearest() -> None:
-    with pytest.raises(UsageError, match="did you mean edge-v5"):
-        get_recipe("edge_v5")
+    with pytest.raises(UsageError, match="did you mean edge-v8"):
+        get_recipe("edge_v8")
 
 
 @pytest.mark.parametrize(
