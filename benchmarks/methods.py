@@ -80,8 +80,8 @@ REMARKS = (
     "outweighs the targets of all of them where pixels are summed (without those three its IoU is 0.60). The "
     "networks of 3,808 crops are far from finished, and so below what is published (resnet20-fpn 0.60 at its best "
     "threshold). At that budget local contrast by itself does not decide: `mlcl-base` lies above `resnet20-fpn` "
-    "and `mlcl-small` below it, by less than one scene can move. `alcnet` learns the slowest. `mlcl-edge` has seen "
-    "27 times as many crops."
+    "and `mlcl-small` below it, by less than one scene can move. `alcnet` learns the slowest. `mlcl-edge` and "
+    "base-v3 have seen 21 and 13 times as many crops."
 )
 
 Labelled = tuple[NDArray[np.generic], NDArray[np.bool_]]

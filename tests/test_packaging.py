@@ -61,7 +61,9 @@ def test_the_wheel_from_the_sdist_works_with_cpu_alone(tmp_path: Path) -> None:
     files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "irdet").rglob("*") if path.is_file()}
     files = {name for name in files if "__pycache__" not in name}
     shipped = {f"irdet/weights/mlcl-edge.{suffix}" for suffix in ("pt", "onnx", "golden.npz", "md")}
-    assert (files | shipped) - set(names) == set()
+    assert (files | shipped) - set(names) == {"irdet/weights/mlcl-base.pt"}
+    weights = [entry for entry in zipfile.ZipFile(wheel).infolist() if entry.filename.startswith("irdet/weights/")]
+    assert sum(entry.file_size for entry in weights) < 10e6
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
     home = tmp_path / "clean"
