@@ -22,8 +22,9 @@ def test_a_network_by_name(irdet_command: Callable[..., Any]) -> None:
     facts = json.loads(done.out)
     assert facts["parameters"] == 656_961
     assert facts["gflop"] == pytest.approx(55.94, abs=0.01)
-    assert (facts["stride"], facts["size"], facts["file"]) == (4, "512x512", None)
+    assert (facts["stride"], facts["size"], Path(facts["file"]).name) == (4, "512x512", "mlcl-base.pt")
     assert facts["receptive_field"] > 100
+    assert json.loads(irdet_command("info", "mlcl-small", "--json").out)["file"] is None  # comes without weights
 
 
 def test_for_another_size(irdet_command: Callable[..., Any]) -> None:
