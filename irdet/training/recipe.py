@@ -93,27 +93,26 @@ class Recipe(Sampling):
         return dataclasses.replace(self, **{k: v for k, v in changes.items() if v is not None})
 
 
+#: What the shipped weights have in common: scales, intensities and pasted targets vary much, since otherwise a few
+#: hundred images are learned by heart. A part of the crops is mapped locally: `--normalise local` on 14-bit scenes needs
+#: a network that has seen it.
+_VARIED = Recipe(
+    weight_decay=0.05, alarm=0.2, exact_share=0.3, plain_share=0.3, local_share=0.08, paste=0.5, jitter=(0.6, 1.7)
+)
+
 _RECIPES = (
-    # mlcl-edge's shipped weights: edge-v8 from random weights with fold 1 held out, which is what the held-out figures
-    # are of; edge-v9 from it with every frame, and the mean of both. Scales, intensities and pasted targets vary much,
-    # and the rate stays high: otherwise a few hundred images are learned by heart. A part of the crops is mapped
-    # locally: `--normalise local` on 14-bit scenes needs a network that has seen it.
+    # mlcl-edge's: edge-v8 from random weights with fold 1 held out, which is what the held-out figures are of; edge-v9
+    # from it with every frame, and the mean of both. The rate stays high.
     *(
-        Recipe(
+        _VARIED.replace(
             name=name,
             model="mlcl-edge",
             epochs=epochs,
             learning_rate=rate,
             final_share=0.2,
-            weight_decay=0.05,
             ema=0.9995,
             start_share=start_share,
-            alarm=0.2,
-            exact_share=0.3,
             plain_share=plain_share,
-            local_share=0.08,
-            paste=0.5,
-            jitter=(0.6, 1.7),
             fold=fold,
             validate_every=30,
         )
@@ -122,25 +121,18 @@ _RECIPES = (
             ("edge-v9", 160, 1.2e-3, 0.5, 0.0, 0),
         )
     ),
-    # mlcl-base's shipped weights: base-v2 from random weights on small crops, which leave two fifths of the work of a
-    # step and still hold every target whole; base-v3 from it on crops of the usual size. Fold 1 is held out of both.
+    # mlcl-base's: base-v2 from random weights on small crops, which leave two fifths of the work of a step and hold
+    # nearly every target whole; base-v3 from it on crops of the usual size. Fold 1 is held out of both.
     *(
-        Recipe(
+        _VARIED.replace(
             name=name,
             model="mlcl-base",
             crop=crop,
             epochs=epochs,
             learning_rate=rate,
             final_share=final_share,
-            weight_decay=0.05,
             ema=ema,
-            alarm=0.2,
             squared_share=0.4,
-            exact_share=0.3,
-            plain_share=0.3,
-            local_share=0.08,
-            paste=0.5,
-            jitter=(0.6, 1.7),
             validate_every=every,
         )
         for name, crop, epochs, rate, final_share, ema, every in (
