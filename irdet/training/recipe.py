@@ -94,8 +94,8 @@ class Recipe(Sampling):
 
 
 #: What the shipped weights have in common: scales, intensities and pasted targets vary much, since otherwise a few
-#: hundred images are learned by heart. A part of the crops is mapped locally: `--normalise local` on 14-bit scenes needs
-#: a network that has seen it.
+#: hundred images are learned by heart. A part of the crops is mapped locally: `--normalise local` on 14-bit scenes
+#: needs a network that has seen it.
 _VARIED = Recipe(
     weight_decay=0.05, alarm=0.2, exact_share=0.3, plain_share=0.3, local_share=0.08, paste=0.5, jitter=(0.6, 1.7)
 )
