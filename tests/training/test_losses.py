@@ -65,6 +65,16 @@ def test_alarms_are_the_brightest_pixels_far_from_targets() -> None:
     assert alarm_loss(logits, truth).item() == pytest.approx(wanted, rel=1e-5)
 
 
+@pytest.mark.parametrize("step", [(0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, -1)])
+def test_a_pixel_is_an_alarm_from_one_step_beyond_the_distance_on(step: tuple[int, int]) -> None:
+    truth = torch.zeros(1, 1, 40, 48)
+    truth[0, 0, 19, 21] = 1
+    for distance in range(ALARM_DISTANCE + 3):
+        logits = torch.full_like(truth, -30.0)
+        logits[0, 0, 19 + distance * step[0], 21 + distance * step[1]] = 9.0
+        assert (alarm_loss(logits, truth).item() > 0.1) is (distance > ALARM_DISTANCE)
+
+
 def test_a_crop_that_is_all_near_a_target_has_no_alarms() -> None:
     logits = torch.full((1, 1, 16, 16), 5.0, requires_grad=True)
     loss = alarm_loss(logits, torch.ones(1, 1, 16, 16))
