@@ -397,7 +397,7 @@ def _sizes(records: list[dict[str, Any]]) -> list[str]:
     lines = [
         "## Sizes and threads, ONNX Runtime",
         "",
-        "The frame holds 1.5 bright spots for each 10,000 px, 49 at 640x512; each that is found costs 0.02 to 0.04 ms.",
+        "The frame holds 3 bright spots, as `irdet bench` has it. What more of them cost stands below.",
         "",
         "| frame | threads | model | engine, ms | end to end, ms | preprocess and targets | fps | first frame, ms "
         "| MiB |",

@@ -85,6 +85,7 @@ def bench(
     idle_ms: Annotated[
         float, typer.Option("--idle-ms", min=0.0, help="Rest between two frames, as a camera gives it.")
     ] = 0.0,
+    targets: Annotated[int, typer.Option("--targets", min=0, help="Bright spots in each frame.")] = 3,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -155,6 +156,7 @@ def bench(
             duration=duration,
             iterations=iterations,
             idle=1e-3 * idle_ms,
+            targets=targets,
         )
         if data is not None:
             accuracy = _accuracy(opened, data, split, quiet)
@@ -208,9 +210,10 @@ def _show(bench: Bench) -> None:
     from irdet.cli.console import out, print_table
 
     width, height = bench.options.size
+    spots = f"{bench.options.targets} bright spot{'' if bench.options.targets == 1 else 's'}"
     for kind, title in (
         ("engine", "Engine alone, array to array, ms"),
-        ("end_to_end", f"End to end, frame of {width}x{height} px to targets, ms"),
+        ("end_to_end", f"End to end, frame of {width}x{height} px with {spots} to targets, ms"),
     ):
         rows = []
         for one, against in zip(bench.results, bench.ratios(kind), strict=True):

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 _DENSITY, _LEAST = 1.5, 2
 
 
-def probe_frame(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
+def probe_frame(height: int, width: int, seed: int = 0, spots: int | None = None) -> NDArray[np.uint8]:
     """Makes one frame: a smooth background, a little noise, and Gaussian spots of 1 to 4 px radius.
 
     Args:
         height: Pixels.
         width: Pixels.
         seed: Another seed is another frame.
+        spots: How many; so many that every part of a model has some to answer where None.
 
     Returns:
         uint8 [height, width].
@@ -30,7 +31,7 @@ def probe_frame(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
     frame = 80 + slope[0] * y / height + slope[1] * x / width
     frame += swell * np.sin(2 * np.pi * (x / width * random.uniform(0.5, 2) + y / height * random.uniform(0.5, 2)))
     frame += random.normal(0, 1.5, frame.shape)
-    count = max(_LEAST, round(_DENSITY * height * width / 10_000))
+    count = max(_LEAST, round(_DENSITY * height * width / 10_000)) if spots is None else spots
     for cy, cx, sigma, peak in zip(
         random.uniform(0.1, 0.9, count) * (height - 1),
         random.uniform(0.1, 0.9, count) * (width - 1),

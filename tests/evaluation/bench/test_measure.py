@@ -78,13 +78,30 @@ def test_real_engines_and_their_files(tmp_path: Path) -> None:
     assert save_picture(tmp_path / "latency.png", found).read_bytes().startswith(b"\x89PNG")
 
 
+class Bright(Counting):
+    """Counts the pixels far brighter than a made background in what comes end to end, one frame at a time."""
+
+    def _compute(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        if len(batch) == 1:
+            self._log.append(("bright", (int((batch > 0.55).sum()),)))
+        return np.zeros_like(batch)
+
+
+@pytest.mark.parametrize(("targets", "least", "most"), [(0, 0, 0), (3, 1, 150), (100, 151, 5000)])
+def test_frames_hold_as_many_targets_as_asked(targets: int, least: int, most: int) -> None:
+    log: list[tuple[str, tuple[int, ...]]] = []
+    options = BenchOptions(size=(320, 256), batch=2, warmup=0.0, duration=0.0, targets=targets)
+    bench([("a", Bright(log, "a"))], options)
+    assert log and all(least <= pixels[0] <= most for _, pixels in log)
+
+
 def test_misuse() -> None:
     log: list[tuple[str, tuple[int, ...]]] = []
     with pytest.raises(UsageError, match="at most 4 frames"):
         bench([("a", Counting(log, "a"))], BenchOptions(batch=5))
     with pytest.raises(UsageError, match="each of them once"):
         bench([("a", Counting(log, "a"))] * 2, QUICK)
-    for wrong in ({"size": (0, 4)}, {"batch": 0}, {"idle": -1.0}):
+    for wrong in ({"size": (0, 4)}, {"batch": 0}, {"idle": -1.0}, {"targets": -1}):
         with pytest.raises(UsageError):
             BenchOptions(**wrong)
 
