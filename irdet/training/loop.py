@@ -141,6 +141,7 @@ def train(
     def keep(path: Path, measured: MetricsResult | None) -> None:
         info = ModelInfo(
             variant=recipe.model,
+            threshold=recipe.threshold,
             training={
                 **data.description,
                 "recipe": recipe.to_dict(),
@@ -211,15 +212,17 @@ def train(
                 mined = mine(average.module, _forms(data, recipe, step), where)
                 row["mined"] = len(mined)
                 upcoming = loader.submit(sampler.batch, step, mined)  # as a resumed run would draw it
-                measured = validate(network, data.validation, where) if data.validation else None
+                measured = validate(network, data.validation, where, recipe.threshold) if data.validation else None
                 if measured is not None:
                     row |= {f"val_{name}": getattr(measured, name) for name in ("iou", "niou", "pd", "fa")}
                 if data.free_validation:
-                    row["val_free"] = validate(network, data.free_validation, where).false_per_frame
+                    free = validate(network, data.free_validation, where, recipe.threshold)
+                    row["val_free"] = free.false_per_frame
                 if measured is None or not measured.niou <= top:
                     top = math.nan if measured is None else measured.niou
                     keep(best, measured)
-                    draw_predictions(network, data.validation or data.train, where, folder / "predictions.png")
+                    shown, sheet = data.validation or data.train, folder / "predictions.png"
+                    draw_predictions(network, shown, where, sheet, recipe.threshold)
             log.write(row)
             keep(last, None)
 
@@ -253,16 +256,15 @@ def record_protocols(best: Path, data: TrainingData, square: int) -> ModelInfo:
         The record as written.
     """
     loaded, _ = load_checkpoint(best)
-    cpu = torch.device("cpu")
+    cpu, threshold = torch.device("cpu"), loaded.info.threshold
     metrics: dict[str, Any] = {}
     if data.validation:
+        size = f"{square}x{square}"
         stretched = [stretch(frame, square) for frame in data.validation]
-        metrics["validation"] = _record(validate(loaded.module, data.validation, cpu), "native")
-        metrics[f"validation_{square}x{square}"] = _record(
-            validate(loaded.module, stretched, cpu), f"{square}x{square}"
-        )
+        metrics["validation"] = _record(validate(loaded.module, data.validation, cpu, threshold), "native")
+        metrics[f"validation_{size}"] = _record(validate(loaded.module, stretched, cpu, threshold), size)
     if data.free_validation:
-        metrics["target_free"] = _record(validate(loaded.module, data.free_validation, cpu), "native")
+        metrics["target_free"] = _record(validate(loaded.module, data.free_validation, cpu, threshold), "native")
     return save_checkpoint(best, loaded.module, loaded.info.replace(metrics=metrics))
 
 

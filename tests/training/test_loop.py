@@ -22,7 +22,7 @@ from irdet.models.mlcl import Network
 from irdet.training.dataset import TrainingData, stretch
 from irdet.training.loop import COLUMNS, record_protocols, train
 from irdet.training.recipe import Recipe
-from irdet.training.validation import MINED_PER_FRAME, mine, predict
+from irdet.training.validation import MINED_PER_FRAME, mine, predict, validate
 
 RECIPE = Recipe(epochs=3, batch=2, crop=64, square=96, warmup=2, validate_every=2, seed=5)
 
@@ -145,6 +145,22 @@ def test_protocols_are_measured_and_recorded(data: TrainingData, tmp_path: Path)
     assert load_model(result.best).info.metrics == info.metrics
     for key, tensor in before.items():
         assert torch.equal(weights(result.best)[key], tensor)
+
+
+def test_the_threshold_of_a_recipe_is_kept_and_measured_with(data: TrainingData, tmp_path: Path) -> None:
+    module = create_model("mlcl-edge").eval()
+    maps = [predict(module, one.pixels, torch.device("cpu")) for one in data.free_validation]
+    middle = float(np.median(maps))  # half of the pixels of an untrained network lie above it
+    found = validate(module, data.free_validation, torch.device("cpu"), middle)
+    assert found.threshold == middle and found.false_per_frame > 0
+    assert validate(module, data.free_validation, torch.device("cpu"), 0.99).false_per_frame == 0
+
+    result = train(RECIPE.replace(epochs=1, threshold=0.375), data, tmp_path)
+    assert load_model(result.best).info.threshold == load_model(result.last).info.threshold == 0.375
+    metrics = record_protocols(result.best, data, 96).metrics
+    assert [record["threshold"] for record in metrics.values()] == [0.375] * 3
+    with pytest.raises(UsageError, match="threshold"):
+        RECIPE.replace(threshold=1.0)
 
 
 def test_learns_to_find_spots(data: TrainingData, tmp_path: Path) -> None:
