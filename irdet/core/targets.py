@@ -146,16 +146,17 @@ def extract_targets(
     with np.errstate(invalid="ignore"):
         levels = np.bincount(owner, values, count) / sizes
     bad = np.zeros(count) if frame.bad is None else np.bincount(owner, frame.bad[ys, xs], count)
-    empty = np.logical_not(mask).view(np.uint8)
     targets = []
     for label in np.flatnonzero(keep):
         (left, upper), (right, lower), area = low[:, label].tolist(), high[:, label].tolist(), int(sizes[label])
         width, height = right - left, lower - upper
         window, inner = _around(left, upper, width, height, frame.shape)
         level, hot, cold = float(levels[label]), float(hottest[label]), float(coldest[label])
-        ring = empty[window].copy()
+        ring = np.logical_not(mask[window]).view(np.uint8)
         ring[inner] = 0
-        found = _statistics(counts[window], ring) or _statistics(counts[window], empty[window])
+        found = _statistics(counts[window], ring)
+        if found is None:  # nothing is left beyond the guard
+            found = _statistics(counts[window], np.logical_not(mask[window]).view(np.uint8))
         background, deviation = (found[0] * unit, found[1] * unit) if found else (level, 0.0)
         contrast = level - background
         targets.append(
