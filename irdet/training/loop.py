@@ -21,6 +21,7 @@ from torch import nn
 from irdet.core.errors import ModelError, UsageError
 from irdet.core.info import ModelInfo
 from irdet.data.crops import CropSampler, LabelledFrame, Mined
+from irdet.export.graph import shift_threshold
 from irdet.metrics.accumulator import MetricsResult
 from irdet.models import create_model, load_checkpoint, save_checkpoint
 from irdet.models.mlcl import Network
@@ -136,12 +137,15 @@ def train(
     begun = time.monotonic() - spent
 
     def released() -> Network:
-        return blended(average.module, start, recipe.start_share) if start else average.module
+        network = blended(average.module, start, recipe.start_share) if start else average.module
+        if recipe.threshold != 0.5:
+            network = copy.deepcopy(network)
+            shift_threshold(network, recipe.threshold)
+        return network
 
     def keep(path: Path, measured: MetricsResult | None) -> None:
         info = ModelInfo(
             variant=recipe.model,
-            threshold=recipe.threshold,
             training={
                 **data.description,
                 "recipe": recipe.to_dict(),
@@ -212,17 +216,15 @@ def train(
                 mined = mine(average.module, _forms(data, recipe, step), where)
                 row["mined"] = len(mined)
                 upcoming = loader.submit(sampler.batch, step, mined)  # as a resumed run would draw it
-                measured = validate(network, data.validation, where, recipe.threshold) if data.validation else None
+                measured = validate(network, data.validation, where) if data.validation else None
                 if measured is not None:
                     row |= {f"val_{name}": getattr(measured, name) for name in ("iou", "niou", "pd", "fa")}
                 if data.free_validation:
-                    free = validate(network, data.free_validation, where, recipe.threshold)
-                    row["val_free"] = free.false_per_frame
+                    row["val_free"] = validate(network, data.free_validation, where).false_per_frame
                 if measured is None or not measured.niou <= top:
                     top = math.nan if measured is None else measured.niou
                     keep(best, measured)
-                    shown, sheet = data.validation or data.train, folder / "predictions.png"
-                    draw_predictions(network, shown, where, sheet, recipe.threshold)
+                    draw_predictions(network, data.validation or data.train, where, folder / "predictions.png")
             log.write(row)
             keep(last, None)
 
@@ -256,15 +258,16 @@ def record_protocols(best: Path, data: TrainingData, square: int) -> ModelInfo:
         The record as written.
     """
     loaded, _ = load_checkpoint(best)
-    cpu, threshold = torch.device("cpu"), loaded.info.threshold
+    cpu = torch.device("cpu")
     metrics: dict[str, Any] = {}
     if data.validation:
-        size = f"{square}x{square}"
         stretched = [stretch(frame, square) for frame in data.validation]
-        metrics["validation"] = _record(validate(loaded.module, data.validation, cpu, threshold), "native")
-        metrics[f"validation_{size}"] = _record(validate(loaded.module, stretched, cpu, threshold), size)
+        metrics["validation"] = _record(validate(loaded.module, data.validation, cpu), "native")
+        metrics[f"validation_{square}x{square}"] = _record(
+            validate(loaded.module, stretched, cpu), f"{square}x{square}"
+        )
     if data.free_validation:
-        metrics["target_free"] = _record(validate(loaded.module, data.free_validation, cpu, threshold), "native")
+        metrics["target_free"] = _record(validate(loaded.module, data.free_validation, cpu), "native")
     return save_checkpoint(best, loaded.module, loaded.info.replace(metrics=metrics))
 
 

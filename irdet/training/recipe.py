@@ -33,8 +33,8 @@ class Recipe(Sampling):
         pixel: Weight of the cross-entropy over the hardest pixels.
         hard_share: Share of pixels that count as hardest.
         alarm: Weight of the cross-entropy over the brightest pixels of each crop that lie far from its targets.
-        threshold: From which probability on a pixel belongs to a target, kept with the weights; `irdet export` folds it
-            into the last bias, so that it is 0.5 there.
+        threshold: From which probability on a pixel belongs to a target. The last bias of the weights that are
+            validated and kept is moved by it, so that it is 0.5 there.
         fold: Part that is held out for validation, 1 to `irdet.data.scenes.FOLDS`, whole scenes; 0 trains on all.
         validate_every: Epochs between validations.
     """

@@ -46,11 +46,9 @@ def predict(module: Network, pixels: NDArray[np.float32], device: torch.device) 
     return torch.sigmoid(logits.float())[0, 0, :height, :width].cpu().numpy()
 
 
-def validate(
-    module: Network, frames: Sequence[LabelledFrame], device: torch.device, threshold: float = 0.5
-) -> MetricsResult:
-    """Measures a network in evaluation mode."""
-    metrics = Metrics(threshold)
+def validate(module: Network, frames: Sequence[LabelledFrame], device: torch.device) -> MetricsResult:
+    """Measures a network in evaluation mode at threshold 0.5."""
+    metrics = Metrics()
     for number, frame in enumerate(frames):
         metrics.add(predict(module, frame.pixels, device), frame.mask, str(number))
     return metrics.result()
@@ -82,12 +80,10 @@ def mine(module: Network, frames: Iterable[LabelledFrame], device: torch.device)
     return tuple(found)
 
 
-def draw_predictions(
-    module: Network, frames: Sequence[LabelledFrame], device: torch.device, path: Path, threshold: float = 0.5
-) -> None:
+def draw_predictions(module: Network, frames: Sequence[LabelledFrame], device: torch.device, path: Path) -> None:
     """Writes a sheet of frames spread over the validation part: truth outlined green, prediction red."""
     picks = np.unique(np.linspace(0, len(frames) - 1, SHOWN).round().astype(int))
-    tiles = [_tile(frames[i], predict(module, frames[i].pixels, device) >= threshold) for i in picks]
+    tiles = [_tile(frames[i], predict(module, frames[i].pixels, device)) for i in picks]
     columns = 4
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
     rows = [np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
@@ -95,13 +91,13 @@ def draw_predictions(
         cv2.imwrite(str(temporary), np.vstack(rows))
 
 
-def _tile(frame: LabelledFrame, found: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def _tile(frame: LabelledFrame, probability: NDArray[np.float32]) -> NDArray[np.uint8]:
     height, width = frame.mask.shape
     scale = SIDE / max(height, width)
     size = (round(width * scale), round(height * scale))
     grey = np.round(cv2.resize(frame.pixels, size, interpolation=cv2.INTER_LINEAR) * 255).astype(np.uint8)
     tile = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
-    for mask, colour in ((frame.mask, (80, 220, 80)), (found, (60, 60, 255))):
+    for mask, colour in ((frame.mask, (80, 220, 80)), (probability >= 0.5, (60, 60, 255))):
         large = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
         outlines, _ = cv2.findContours(large, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(tile, outlines, -1, colour, 1)

@@ -22,7 +22,7 @@ from irdet.models.mlcl import Network
 from irdet.training.dataset import TrainingData, stretch
 from irdet.training.loop import COLUMNS, record_protocols, train
 from irdet.training.recipe import Recipe
-from irdet.training.validation import MINED_PER_FRAME, mine, predict, validate
+from irdet.training.validation import MINED_PER_FRAME, mine, predict
 
 RECIPE = Recipe(epochs=3, batch=2, crop=64, square=96, warmup=2, validate_every=2, seed=5)
 
@@ -136,6 +136,18 @@ def test_the_start_has_its_share_in_what_is_kept(data: TrainingData, tmp_path: P
         train(RECIPE.replace(start_share=0.25), data, tmp_path)
 
 
+def test_the_threshold_of_a_recipe_is_a_half_in_what_is_kept(data: TrainingData, tmp_path: Path) -> None:
+    result = train(RECIPE.replace(threshold=0.25), data, tmp_path)
+    loaded, state = load_checkpoint(result.last)
+    assert state is not None and loaded.info.threshold == load_model(result.best).info.threshold == 0.5
+    trained = create_model("mlcl-edge").eval()
+    trained.load_state_dict(state["average"])
+    before, after = (predict(one, data.train[0].pixels, torch.device("cpu")) for one in (trained, loaded.module))
+    np.testing.assert_allclose(after / (1 - after), 3 * before / (1 - before), rtol=1e-4)  # odds of 1 to 3 are even now
+    with pytest.raises(UsageError, match="threshold"):
+        RECIPE.replace(threshold=1.0)
+
+
 def test_protocols_are_measured_and_recorded(data: TrainingData, tmp_path: Path) -> None:
     result = train(RECIPE.replace(epochs=2), data, tmp_path)
     before = weights(result.best)
@@ -145,22 +157,6 @@ def test_protocols_are_measured_and_recorded(data: TrainingData, tmp_path: Path)
     assert load_model(result.best).info.metrics == info.metrics
     for key, tensor in before.items():
         assert torch.equal(weights(result.best)[key], tensor)
-
-
-def test_the_threshold_of_a_recipe_is_kept_and_measured_with(data: TrainingData, tmp_path: Path) -> None:
-    module = create_model("mlcl-edge").eval()
-    maps = [predict(module, one.pixels, torch.device("cpu")) for one in data.free_validation]
-    middle = float(np.median(maps))  # half of the pixels of an untrained network lie above it
-    found = validate(module, data.free_validation, torch.device("cpu"), middle)
-    assert found.threshold == middle and found.false_per_frame > 0
-    assert validate(module, data.free_validation, torch.device("cpu"), 0.99).false_per_frame == 0
-
-    result = train(RECIPE.replace(epochs=1, threshold=0.375), data, tmp_path)
-    assert load_model(result.best).info.threshold == load_model(result.last).info.threshold == 0.375
-    metrics = record_protocols(result.best, data, 96).metrics
-    assert [record["threshold"] for record in metrics.values()] == [0.375] * 3
-    with pytest.raises(UsageError, match="threshold"):
-        RECIPE.replace(threshold=1.0)
 
 
 def test_learns_to_find_spots(data: TrainingData, tmp_path: Path) -> None:
