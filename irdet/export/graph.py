@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +10,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from irdet.core.errors import ModelError
 from irdet.models import LoadedModel
+from irdet.models.threshold import shift_threshold
 
 
 class Deployable(nn.Module):
@@ -81,25 +81,3 @@ def fold_batchnorm(module: nn.Module) -> nn.Module:
     if left := [name for name, m in module.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]:
         raise ModelError(f"the BatchNorm at {left[0]} is not one over images, so it cannot be folded")
     return module
-
-
-def shift_threshold(network: nn.Module, threshold: float) -> None:
-    """Moves the last bias so that probability 0.5 is where `threshold` was.
-
-    p >= t means logit(p) >= logit(t), so logit(t) is taken off every logit. The order of the probabilities, and with
-    it every curve over thresholds, stays.
-
-    Args:
-        network: Ends with `head[-1]`, a convolution with a bias that gives nothing but logits (one channel, or the
-            pixels of a block side by side before a pixel shuffle); changed in place.
-        threshold: Probability in (0, 1).
-
-    Raises:
-        ModelError: The network does not end so.
-    """
-    head = getattr(network, "head", None)
-    last = head[-1] if isinstance(head, nn.Sequential) else None
-    if not isinstance(last, nn.Conv2d) or last.bias is None:
-        raise ModelError("the network does not end with a convolution with a bias, so its threshold cannot be moved")
-    with torch.no_grad():
-        last.bias -= math.log(threshold / (1 - threshold))

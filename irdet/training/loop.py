@@ -21,10 +21,10 @@ from torch import nn
 from irdet.core.errors import ModelError, UsageError
 from irdet.core.info import ModelInfo
 from irdet.data.crops import CropSampler, LabelledFrame, Mined
-from irdet.export.graph import shift_threshold
 from irdet.metrics.accumulator import MetricsResult
 from irdet.models import create_model, load_checkpoint, save_checkpoint
 from irdet.models.mlcl import Network
+from irdet.models.threshold import shift_threshold
 from irdet.training.dataset import TrainingData, stretch
 from irdet.training.device import half_type
 from irdet.training.logs import RunLog

@@ -6,13 +6,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
 from irdet.core.errors import ModelError
 from irdet.engines.probe import as_batch, probe_frame
-from irdet.export.graph import deployable, fold_batchnorm, shift_threshold
+from irdet.export.graph import deployable, fold_batchnorm
 from irdet.models import MODELS, LoadedModel, create_model, weights_digest
 
 
@@ -57,32 +55,6 @@ def test_a_batchnorm_behind_no_convolution_becomes_a_factor_and_a_summand(affine
     folded = fold_batchnorm(module)
     assert not [layer for layer in folded.modules() if isinstance(layer, nn.BatchNorm2d)]
     torch.testing.assert_close(folded(x), module.eval()(x), rtol=1e-12, atol=1e-12)
-
-
-class Tiny(nn.Module):
-    def __init__(self, head: nn.Module | None = None) -> None:
-        super().__init__()
-        self.head = head or nn.Sequential(nn.Conv2d(1, 1, 1))
-
-
-@given(threshold=st.floats(0.001, 0.999), logit=st.floats(-20, 20))
-def test_half_is_where_the_threshold_was(threshold: float, logit: float) -> None:
-    last = nn.Conv2d(1, 1, 1).double()
-    network = Tiny(nn.Sequential(last))
-    with torch.no_grad():
-        last.weight.zero_()
-        last.bias.fill_(logit)  # type: ignore[union-attr]
-    shift_threshold(network, threshold)
-    moved = torch.sigmoid(last(torch.zeros(1, 1, 1, 1).double())).item()
-    before = torch.sigmoid(torch.tensor(logit).double()).item()
-    if abs(before - threshold) > 1e-9:
-        assert (moved >= 0.5) == (before >= threshold)
-
-
-def test_networks_without_a_last_bias_are_refused() -> None:
-    for head in (nn.Sequential(nn.ReLU()), nn.Conv2d(1, 1, 1), nn.Sequential(nn.Conv2d(1, 1, 1, bias=False))):
-        with pytest.raises(ModelError, match="threshold cannot be moved"):
-            shift_threshold(Tiny(head), 0.4)
 
 
 @pytest.mark.parametrize("threshold", [0.02, 0.5, 0.9])
