@@ -207,10 +207,10 @@ def _accuracy(
 
 
 def _show(bench: Bench) -> None:
-    from irdet.cli.console import out, print_table
+    from irdet.cli.console import counted, out, print_table
 
     width, height = bench.options.size
-    spots = f"{bench.options.targets} bright spot{'' if bench.options.targets == 1 else 's'}"
+    spots = counted(bench.options.targets, "bright spot")
     for kind, title in (
         ("engine", "Engine alone, array to array, ms"),
         ("end_to_end", f"End to end, frame of {width}x{height} px with {spots} to targets, ms"),

@@ -38,6 +38,11 @@ def out() -> Console:
     return _console(stderr=False)
 
 
+def counted(number: int, what: str) -> str:
+    """Returns a number of things in words: `1 frame`, `2 frames`."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def print_json(obj: object) -> None:
     """Prints JSON on stdout. Numbers that are not finite become null, which JSON has no other word for."""
     sys.stdout.write(json.dumps(jsonable(obj), indent=2) + "\n")

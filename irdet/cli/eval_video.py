@@ -44,7 +44,7 @@ def measure_video(
     Raises:
         IrdetError: A clip or a truth cannot be used.
     """
-    from irdet.cli.console import console, print_json, print_table, progress
+    from irdet.cli.console import console, counted, print_json, print_table, progress
     from irdet.core.files import write_text
     from irdet.evaluation.video import evaluate_clip, read_truth, total
 
@@ -68,7 +68,7 @@ def measure_video(
     if as_json:
         print_json({**figures, "files": [file]})
         return
-    title = f"{info.variant} on {len(clips)} clip{'' if len(clips) == 1 else 's'} ({detector.engine.runtime})"
+    title = f"{info.variant} on {counted(len(clips), 'clip')} ({detector.engine.runtime})"
     print_table(f"{title}: targets of single frames", [_detected(score) for score in scores], _DETECTED)
     print_table("Confirmed tracks", [_tracked(score) for score in scores], _TRACKED)
     if not quiet:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from irdet.cli.console import counted
 from irdet.cli.options import (
     DeviceOption,
     ExistOkOption,
@@ -261,7 +262,7 @@ def infer(
         for file in files:
             out().print(f"  {file}", markup=False, soft_wrap=True)
     again = "" if frames.live or track or rotate or coco else f"; to go on, add --resume {folder}"
-    stop.check(f"{_count(summary.frames, 'frame')}{again}")
+    stop.check(f"{counted(summary.frames, 'frame')}{again}")
 
 
 def _read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -284,7 +285,7 @@ def _spare(source: str, sinks: list[Sink]) -> None:
 
 def _describe(source: Source) -> str:
     width, height = source.size
-    count = "frames" if source.length is None else _count(source.length, "frame")
+    count = "frames" if source.length is None else counted(source.length, "frame")
     rate = f" at {source.fps:g} frames/s" if source.fps else ""
     return f"{source.name}: {count} of {width}x{height} px{rate}"
 
@@ -293,13 +294,9 @@ def _outcome(summary: RunSummary) -> str:
     lost = [("skipped", summary.skipped_frames), ("dropped", summary.dropped_frames)]
     more = ", ".join(f"{count} more {what}" for what, count in lost if count)
     return (
-        f"{_count(summary.frames, 'frame')}{f' ({more})' if more else ''}, {_count(summary.targets, 'target')} in "
-        f"{_count(summary.frames_with_targets, 'frame')}, {summary.fps:.1f} frames/s"
+        f"{counted(summary.frames, 'frame')}{f' ({more})' if more else ''}, {counted(summary.targets, 'target')} in "
+        f"{counted(summary.frames_with_targets, 'frame')}, {summary.fps:.1f} frames/s"
     )
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _stages(summary: RunSummary) -> tuple[list[tuple[Any, ...]], tuple[str, ...]]:

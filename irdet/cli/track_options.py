@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from irdet.cli.console import counted
 from irdet.core.errors import UsageError, unknown_name
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def outcome(summary: TrackSummary, frames: int) -> str:
     if not summary.tracks:
         line = "no track was confirmed"
     else:
-        tracks = f"{summary.tracks} confirmed track{'' if summary.tracks == 1 else 's'}"
+        tracks = counted(summary.tracks, "confirmed track")
         line = (
             f"{tracks} in {summary.frames_with_tracks} frames, {summary.mean_length:.0f} frames long on average, "
             f"the longest {summary.longest}"
