@@ -31,6 +31,15 @@ def train(
             "--ckpt", metavar="FILE", help="Weights to start from; what does not fit starts fresh.", show_default=False
         ),
     ] = None,
+    teachers: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--teacher",
+            metavar="FILE",
+            help="A network that the recipe is taught by; may be given several times.",
+            show_default=False,
+        ),
+    ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, show_default=False)] = None,
     batch: Annotated[int | None, typer.Option("--batch", min=1, help="Crops per step.", show_default=False)] = None,
     crop: Annotated[int | None, typer.Option("--crop", min=16, help="Side of a crop, px.", show_default=False)] = None,
@@ -68,10 +77,10 @@ def train(
 
     from irdet.cli.console import console, print_json, print_table, progress
     from irdet.cli.rundir import new_run
-    from irdet.models import load_initial
+    from irdet.models import load_initial, load_model
     from irdet.training.dataset import load_training_data
     from irdet.training.device import choose_device, keep_freed_memory
-    from irdet.training.loop import record_protocols, stored_recipe
+    from irdet.training.loop import check_given, record_protocols, stored_recipe
     from irdet.training.loop import train as run
     from irdet.training.recipe import Recipe, get_recipe
 
@@ -91,6 +100,7 @@ def train(
         plan = stored_recipe(folder / "last.pt").replace(**changes)
     else:
         plan = (get_recipe(recipe) if recipe else Recipe()).replace(**changes)
+    check_given(plan, initial=ckpt is not None or resume is not None, teachers=bool(teachers))
     where = choose_device(device, threads)
     if where == "cpu":
         keep_freed_memory()
@@ -101,6 +111,7 @@ def train(
         plan = plan.replace(model=initial.variant)
         if initial.fresh:
             console().print(f"fresh: {len(initial.fresh)} tensors that {ckpt} does not have in that shape")
+    school = [load_model(str(teacher)).module for teacher in teachers or ()]
 
     with progress("reading", None, quiet) as advance:
         frames = load_training_data(data, backgrounds, plan, split, advance)
@@ -119,11 +130,13 @@ def train(
             folder,
             device=where,
             initial=initial.module if initial else None,
+            teachers=school,
             resume=resume is not None,
             advance=advance,
         )
     if not result.finished:
         same = [f"--{key} {value}" for key, value in (("backgrounds", backgrounds), ("split", split)) if value]
+        same += [f"--teacher {teacher}" for teacher in teachers or ()]
         command = " ".join(["irdet train --data", str(data), *same, "--resume", str(folder)])
         raise Interrupted(f"stopped in epoch {result.epoch}; to go on: {command}")
 

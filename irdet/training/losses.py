@@ -16,21 +16,26 @@ ALARM_PIXELS, ALARM_DISTANCE = 16, 8
 def soft_iou_loss(probability: Tensor, truth: Tensor, *, per_sample: bool) -> Tensor:
     """1 - soft IoU (Rahman & Wang 2016), the loss that MLCL-Net was trained with.
 
+    Overlap and union are the sums of the smaller and of the larger value of each pixel. Of a truth of 0 and 1 that is
+    what products give; of one between, the loss is smallest at that very value (Wang et al., Jaccard Metric Losses,
+    NeurIPS 2023), which it is not with products.
+
     Summed over the whole batch it weighs every false pixel alike wherever it stands, as the data set's IoU does, and
     a target-free crop still has a gradient. Summed per crop it weighs every frame alike, as nIoU does; crops
     without targets have no IoU and are left out.
 
     Args:
         probability: [N, 1, H, W] in [0, 1].
-        truth: [N, 1, H, W], 0 or 1.
+        truth: [N, 1, H, W] in [0, 1].
         per_sample: Mean over crops instead of one ratio over the batch.
 
     Returns:
         Scalar in [0, 1].
     """
     axes = (1, 2, 3)
-    overlap = (probability * truth).sum(axes)
-    union = probability.sum(axes) + truth.sum(axes) - overlap
+    below = probability < truth  # not minimum and maximum: their gradients point the wrong way where both are 0
+    overlap = torch.where(below, probability, truth).sum(axes)
+    union = torch.where(below, truth, probability).sum(axes)
     if not per_sample:
         return 1 - (overlap.sum() + 1) / (union.sum() + 1)
     filled = (truth.sum(axes) > 0).to(overlap.dtype)
@@ -45,7 +50,7 @@ def hard_pixel_loss(logits: Tensor, truth: Tensor, share: float) -> Tensor:
 
     Args:
         logits: [N, 1, H, W].
-        truth: [N, 1, H, W], 0 or 1.
+        truth: [N, 1, H, W] in [0, 1].
         share: Share of pixels that count.
 
     Returns:
@@ -72,6 +77,24 @@ def alarm_loss(logits: Tensor, truth: Tensor) -> Tensor:
     return F.softplus(far.topk(ALARM_PIXELS, dim=1).values).mean()
 
 
+def taught_truth(truth: Tensor, lesson: Tensor, share: float) -> Tensor:
+    """Mixes what a teacher sees into the truth around targets (knowledge distillation, Hinton et al. 2015).
+
+    Where the mask of a small target ends was one annotator's choice, by a pixel more or less; what several networks
+    make of it is what can be told. Away from targets the truth stays: there is nothing, whatever a teacher takes for a
+    target.
+
+    Args:
+        truth: [N, 1, H, W], 0 or 1.
+        lesson: The teacher's probability, [N, 1, H, W] in [0, 1].
+        share: The teacher's share, 0 to 1.
+
+    Returns:
+        [N, 1, H, W] in [0, 1].
+    """
+    return truth + share * _grown(truth, ALARM_DISTANCE) * (lesson - truth)
+
+
 def _grown(truth: Tensor, reach: int) -> Tensor:
     """Returns the largest value within `reach` pixels along both axes, [N, 1, H, W].
 
@@ -89,13 +112,24 @@ def _grown(truth: Tensor, reach: int) -> Tensor:
     return grown
 
 
-def detection_loss(logits: Tensor, truth: Tensor, recipe: Recipe) -> Tensor:
-    """The loss of a recipe; logits and truth are [N, 1, H, W], the result is a scalar."""
+def detection_loss(logits: Tensor, truth: Tensor, recipe: Recipe, lesson: Tensor | None = None) -> Tensor:
+    """The loss of a recipe.
+
+    Args:
+        logits: [N, 1, H, W].
+        truth: [N, 1, H, W], 0 or 1.
+        recipe: Gives the weights of the terms.
+        lesson: A teacher's probability, [N, 1, H, W] in [0, 1], where the recipe has one.
+
+    Returns:
+        Scalar.
+    """
     logits = logits.float()  # sums over a batch overflow half precision
     probability = torch.sigmoid(logits)
+    wanted = truth if lesson is None else taught_truth(truth, lesson, recipe.taught)
     loss = (
-        soft_iou_loss(probability, truth, per_sample=False)
-        + recipe.per_sample * soft_iou_loss(probability, truth, per_sample=True)
-        + recipe.pixel * hard_pixel_loss(logits, truth, recipe.hard_share)
+        soft_iou_loss(probability, wanted, per_sample=False)
+        + recipe.per_sample * soft_iou_loss(probability, wanted, per_sample=True)
+        + recipe.pixel * hard_pixel_loss(logits, wanted, recipe.hard_share)
     )
     return loss + recipe.alarm * alarm_loss(logits, truth) if recipe.alarm else loss

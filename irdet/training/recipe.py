@@ -33,6 +33,7 @@ class Recipe(Sampling):
         pixel: Weight of the cross-entropy over the hardest pixels.
         hard_share: Share of pixels that count as hardest.
         alarm: Weight of the cross-entropy over the brightest pixels of each crop that lie far from its targets.
+        taught: Share of a teacher (`--teacher`) in the truth around targets.
         threshold: From which probability on a pixel belongs to a target. The last bias of the weights that are
             validated and kept is moved by it, so that it is 0.5 there.
         fold: Part that is held out for validation, 1 to `irdet.data.scenes.FOLDS`, whole scenes; 0 trains on all.
@@ -53,6 +54,7 @@ class Recipe(Sampling):
     pixel: float = 0.5
     hard_share: float = 0.02
     alarm: float = 0.0
+    taught: float = 0.0
     threshold: float = 0.5
     fold: int = 1
     validate_every: int = 4
@@ -79,6 +81,7 @@ class Recipe(Sampling):
             "exact_share",
             "plain_share",
             "hard_share",
+            "taught",
         ):
             need(0 <= getattr(self, name) <= 1, f"{name} must lie in 0 to 1")
         need(0 <= self.fold <= FOLDS, f"fold must lie in 0 to {FOLDS}")
@@ -124,6 +127,8 @@ _RECIPES = (
         threshold=0.4,
         fold=0,
     ),
+    # The same network once for each fold (`--fold`), from random weights: every frame is held out of one of them.
+    _EDGE.replace(name="edge-v12", epochs=200, learning_rate=2e-3, alarm=0.35, background_share=0.3),
     # mlcl-base: from random weights on small crops, which leave two fifths of the work of a step and hold nearly every
     # target whole; from those on larger ones; from those, quieter. Fold 1 is held out of all three.
     _BASE.replace(name="base-v2", crop=160, epochs=150, learning_rate=1.5e-3, final_share=0.3, validate_every=50),

@@ -89,6 +89,8 @@ def test_a_killed_run_goes_on(data: Path, tmp_path: Path) -> None:
         (["--device", "gpu"], 2, "must be auto, cpu or cuda"),
         (["--resume", "runs/train/none"], 1, "no such file"),
         (["--ckpt", "none.pt"], 1, "none.pt"),
+        (["--teacher", "none.pt"], 2, "is not taught"),
+        (["--recipe", "edge-v11"], 2, "--ckpt"),
         (["--epochs", "0"], 2, "epochs"),
         (["--backgrounds", "nowhere"], 2, "nowhere"),
     ],

@@ -18,7 +18,9 @@ import torch
 from irdet.core.errors import ModelError, UsageError
 from irdet.data.crops import LabelledFrame
 from irdet.models import create_model, load_checkpoint, load_model, save_checkpoint
+from irdet.models.checkpoints import weights_digest
 from irdet.models.mlcl import Network
+from irdet.models.threshold import shift_threshold
 from irdet.training.dataset import TrainingData, stretch
 from irdet.training.loop import COLUMNS, record_protocols, train
 from irdet.training.recipe import Recipe
@@ -74,24 +76,30 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "model", "share"),
-    [(signal.SIGINT, "mlcl-edge", 0.5), (signal.SIGTERM, "alcnet", 0.0)],  # the second has dropout
+    ("kind", "model", "share", "taught"),
+    [
+        (signal.SIGINT, "mlcl-edge", 0.5, 0.0),
+        (signal.SIGINT, "mlcl-edge", 0.0, 0.5),
+        (signal.SIGTERM, "alcnet", 0.0, 0.0),  # has dropout
+    ],
 )
 def test_interrupted_and_resumed_equals_uninterrupted(
-    data: TrainingData, tmp_path: Path, kind: signal.Signals, model: str, share: float
+    data: TrainingData, tmp_path: Path, kind: signal.Signals, model: str, share: float, taught: float
 ) -> None:
-    recipe = RECIPE.replace(model=model, start_share=share)
+    recipe = RECIPE.replace(model=model, start_share=share, taught=taught)
+    teachers = [create_model(model) for _ in range(2 if taught else 0)]
     torch.manual_seed(3)
     initial = create_model(model)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir()
     parts.mkdir()
-    complete = train(recipe, data, whole, initial=copy.deepcopy(initial))
+    complete = train(recipe, data, whole, initial=copy.deepcopy(initial), teachers=teachers)
     before = signal.getsignal(kind)
-    first = train(recipe, data, parts, initial=initial, advance=StopAt(4, kind))  # in the middle of the second epoch
+    stop = StopAt(4, kind)  # in the middle of the second epoch
+    first = train(recipe, data, parts, initial=initial, teachers=teachers, advance=stop)
     assert complete.finished and not first.finished and first.epoch == 1
     assert signal.getsignal(kind) is before, "the signal's handler is put back"
-    second = train(recipe, data, parts, resume=True)
+    second = train(recipe, data, parts, teachers=teachers, resume=True)
     assert second.finished
 
     for name in ("last.pt", "best.pt"):
@@ -134,6 +142,36 @@ def test_the_start_has_its_share_in_what_is_kept(data: TrainingData, tmp_path: P
             torch.testing.assert_close(value, expected, atol=1e-5, rtol=1e-4)
     with pytest.raises(UsageError, match="--ckpt"):
         train(RECIPE.replace(start_share=0.25), data, tmp_path)
+
+
+def test_a_pupil_takes_after_its_teachers(data: TrainingData, tmp_path: Path) -> None:
+    torch.manual_seed(8)
+    initial = create_model("mlcl-edge")
+    blind = create_model("mlcl-edge")
+    shift_threshold(blind, 1 - 1e-6)  # sees nothing anywhere
+    targets = data.train[0].mask
+    seen = []
+    for taught, teachers in ((0.0, ()), (1.0, (blind, blind))):
+        folder = tmp_path / str(taught)
+        folder.mkdir()
+        recipe = RECIPE.replace(epochs=25, taught=taught, paste=0.0, ema=0.9, validate_every=25, squared_share=0.0)
+        result = train(recipe, data, folder, initial=copy.deepcopy(initial), teachers=teachers)
+        loaded = load_model(result.last)
+        seen.append(predict(loaded.module, data.train[0].pixels, torch.device("cpu"))[targets].mean())
+        assert loaded.info.training["teachers"] == [weights_digest(blind)] * len(teachers)
+    assert seen[1] < 0.1 < seen[0]
+
+
+def test_a_taught_recipe_needs_its_teachers(data: TrainingData, tmp_path: Path) -> None:
+    first, second = create_model("mlcl-edge"), create_model("mlcl-edge")
+    recipe = RECIPE.replace(epochs=1, taught=0.5)
+    with pytest.raises(UsageError, match="give its teachers with --teacher"):
+        train(recipe, data, tmp_path)
+    with pytest.raises(UsageError, match="leave --teacher out"):
+        train(RECIPE, data, tmp_path, teachers=[first])
+    train(recipe, data, tmp_path, teachers=[first, second])
+    with pytest.raises(UsageError, match="taught by others"):
+        train(recipe, data, tmp_path, teachers=[first], resume=True)
 
 
 def test_the_threshold_of_a_recipe_is_a_half_in_what_is_kept(data: TrainingData, tmp_path: Path) -> None:
