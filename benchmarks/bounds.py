@@ -91,7 +91,7 @@ def copy_rate() -> float:
 def profiled(model: str, size: tuple[int, int], threads: int, runs: int, folder: Path) -> Profile:
     """Runs a shipped model with and without ONNX Runtime's profile."""
     path = shipped_path(model, ".onnx")
-    frame = Preprocessor()(probe_frame(size[1], size[0])).pixels[None, None]
+    frame = Preprocessor()(probe_frame(size[1], size[0]))
 
     def session(**options: Any) -> ort.InferenceSession:
         settings = ort.SessionOptions()
@@ -101,7 +101,8 @@ def profiled(model: str, size: tuple[int, int], threads: int, runs: int, folder:
         return ort.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
 
     plain = session()
-    feed = {plain.get_inputs()[0].name: frame}
+    (port,) = plain.get_inputs()
+    feed = {port.name: frame.of_type(np.uint8 if "uint8" in port.type else np.float32)[None, None]}
     plain.run(None, feed)
     times = []
     for _ in range(runs):

@@ -32,6 +32,7 @@ from precision import trained
 from irdet import Detector, Preprocessor, open_engine
 from irdet.cli.console import progress
 from irdet.core.errors import UsageError
+from irdet.core.frame import Frame
 from irdet.core.threshold import AdaptiveThreshold, Threshold
 from irdet.data.scenes import known_folds
 from irdet.data.sirst import load_dataset
@@ -230,7 +231,7 @@ def measure(
     return row
 
 
-def times(engines: dict[str, BaseEngine], frame: NDArray[np.float32]) -> dict[str, dict[str, float]]:
+def times(engines: dict[str, BaseEngine], frame: Frame) -> dict[str, dict[str, float]]:
     """Runs all engines in turns, so that whatever else the machine does slows all; ratios are of the same round."""
     spent: dict[str, list[float]] = {name: [] for name in engines}
     ratios: dict[str, list[float]] = {name: [] for name in engines}
@@ -240,10 +241,11 @@ def times(engines: dict[str, BaseEngine], frame: NDArray[np.float32]) -> dict[st
             for name, engine in engines.items():
                 if name in SLOW and turn % SLOW_ROUNDS:
                     continue
+                batch = frame.of_type(engine.dtype)[None, None]
                 if name not in SLOW:
-                    engine.run(frame)  # the caches are the one's before
+                    engine.run(batch)  # the caches are the one's before
                 start = time.perf_counter()
-                engine.run(frame)
+                engine.run(batch)
                 now[name] = time.perf_counter() - start
             for name, seconds in now.items():
                 spent[name].append(1e3 * seconds)
@@ -486,8 +488,7 @@ def main() -> None:
             if arguments.only is None or name in arguments.only:
                 found["rows"][name] = measure(name, engine, frames, free, kinds)
                 keep()
-        raw = cv2.resize(frames[0][0], (CUT, CUT)).astype(np.float32) / 255
-        found["times"] = times(opened, raw[None, None])
+        found["times"] = times(opened, Preprocessor()(cv2.resize(frames[0][0], (CUT, CUT))))
         found["windows"] = windows()
     if arguments.only is None:
         found["rows"] = {name: row for name, row in found["rows"].items() if name in opened}

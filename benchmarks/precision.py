@@ -28,6 +28,7 @@ import torch
 
 from irdet.cli.console import progress
 from irdet.cli.options import parse_size
+from irdet.core.frame import Preprocessor
 from irdet.core.info import ModelInfo
 from irdet.engines import open_engine
 from irdet.engines.base import BaseEngine
@@ -142,16 +143,18 @@ def verdict_row(name: str, precision: str, path: Path, verdict: Verdict) -> Row:
 
 def timed(one: Row, other: Row, first: Path, second: Path, size: tuple[int, int], seconds: float) -> tuple[Row, Row]:
     """Runs two graphs in turns, so that whatever else the machine does slows both."""
-    frames = np.random.default_rng(0).random((1, 1, size[1], size[0]), np.float32)
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0]), np.uint8)
+    frame = Preprocessor()(noise)
     with open_engine(first, device="cpu") as a, open_engine(second, device="cpu") as b:
         times: list[list[float]] = []
         until = time.perf_counter() + seconds
         while time.perf_counter() < until or len(times) < 5:
             turn = []
             for engine in (a, b):
-                engine.run(frames)  # the caches are the other one's
+                batch = frame.of_type(engine.dtype)[None, None]
+                engine.run(batch)  # the caches are the other one's
                 start = time.perf_counter()
-                engine.run(frames)
+                engine.run(batch)
                 turn.append(time.perf_counter() - start)
             times.append(turn)
     spent = np.array(times[1:])

@@ -31,7 +31,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from irdet.core.frame import Preprocessor
+from irdet.core.frame import Pixels, Preprocessor
 from irdet.core.info import METADATA_KEY, ModelInfo
 from irdet.core.machine import read_machine
 from irdet.core.targets import extract_targets
@@ -172,8 +172,8 @@ def sizes(quick: bool) -> list[dict[str, Any]]:
                     (name, closing.enter_context(open_engine(name, device="cpu", threads=threads)))
                     for name in (EDGE, EDGE8)
                 ]
-                fresh = {name: run_fresh(name, "cpu", threads, size) for name, _ in engines}
                 options = BenchOptions(size=size, duration=0.5 if quick else 2.0)
+                fresh = {name: run_fresh(name, "cpu", threads, size, options.targets) for name, _ in engines}
                 record = _record(bench(engines, options, fresh=fresh))
             records.append({"threads": threads, **record})
     return records
@@ -216,7 +216,7 @@ def video(folder: Path, quick: bool) -> dict[str, Any]:
         ):
             spread.spread()
             detector = Detector(spread)
-            batch = np.ascontiguousarray(probe_frame(512, 640)[None, None].astype(np.float32) / 255)
+            batch = Preprocessor()(probe_frame(512, 640)).of_type(engine.dtype)[None, None]
             shares, rates = [], []
             for repeat in range(repeats + 1):  # the first one warms up
                 alone = _engine_rate(engine, batch, frames // 2)
@@ -235,7 +235,7 @@ def video(folder: Path, quick: bool) -> dict[str, Any]:
     return records
 
 
-def _engine_rate(engine: BaseEngine, batch: NDArray[np.float32], count: int) -> float:
+def _engine_rate(engine: BaseEngine, batch: Pixels, count: int) -> float:
     start = time.perf_counter()
     for _ in range(count):
         engine.run(batch)
@@ -265,7 +265,7 @@ def start(quick: bool) -> dict[str, Any]:
             if turn:  # the first one writes the bytecode
                 bare.append(imported - begun)
                 whole.append(done - imported)
-                fresh.append(run_fresh(EDGE, "cpu", THREADS, (640, 512)))
+                fresh.append(run_fresh(EDGE, "cpu", THREADS, (640, 512), BenchOptions().targets))
     return {
         "imports_s": statistics.median(bare),
         "first_inference_s": statistics.median(one.first for one in fresh),

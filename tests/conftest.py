@@ -80,7 +80,7 @@ def irdet_command(capfd: pytest.CaptureFixture[str]) -> Callable[..., CommandRes
 
 
 #: numpy's types -> ONNX's numbers of them (onnx.proto, TensorProto.DataType).
-ONNX_TYPES = MappingProxyType({"float32": 1, "uint8": 2, "int64": 7, "float16": 10})
+ONNX_TYPES = MappingProxyType({"float32": 1, "uint8": 2, "int32": 6, "int64": 7, "float16": 10})
 
 Port = tuple[str, str, Sequence[int | str]]
 Node = tuple[str, Sequence[str], Sequence[str], Mapping[str, "int | str | Sequence[int]"]]

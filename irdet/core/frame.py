@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,14 +29,20 @@ MODES = ("range", "local")
 FEW_BAD = 1 << 16
 
 
+#: What models see: float32 in [0, 1], or uint8, which stands for itself divided by 255.
+Pixels: TypeAlias = "NDArray[np.float32 | np.uint8]"
+
+_Kind = TypeVar("_Kind", bound="np.float32 | np.uint8")
+
+
 @dataclass(frozen=True, eq=False)
 class Frame:
     """One grey frame, ready for a model.
 
     Attributes:
-        pixels: float32 [H, W] in [0, 1].
-        raw: Counts, [H, W], where they are not `pixels` times 255: of deeper sources, and of corrected or locally
-            mapped ones. Corrected counts are float32.
+        data: `Pixels` [H, W]. Those of 8-bit sources stay as they came: a model that takes 8 bits gets the very counts.
+        raw: Counts, [H, W], where they are not those of `data` (float32 times 255): of deeper sources, and of corrected
+            or locally mapped ones. Corrected counts are float32.
         lsb: One count of the source in units of `counts`: 1 for integer sources, 0 for float ones.
         bad: bool [H, W], pixels whose value was not usable and was replaced; None where there are none.
         index: Number of the frame in its source, from 0.
@@ -42,7 +50,7 @@ class Frame:
         source: Name for messages and records.
     """
 
-    pixels: NDArray[np.float32]
+    data: Pixels
     raw: NDArray[np.generic] | None = None
     lsb: float = 1.0
     bad: NDArray[np.bool_] | None = None
@@ -53,24 +61,37 @@ class Frame:
     @property
     def shape(self) -> tuple[int, int]:
         """Height and width in pixels."""
-        height, width = self.pixels.shape
+        height, width = self.data.shape
         return height, width
+
+    @cached_property
+    def pixels(self) -> NDArray[np.float32]:
+        """float32 [H, W] in [0, 1]; computed when first asked for."""
+        if self.data.dtype == np.float32:
+            return cast("NDArray[np.float32]", self.data)
+        pixels = self.data.astype(np.float32)
+        pixels /= np.float32(255.0)  # in place: half of the time
+        return pixels
+
+    def of_type(self, dtype: type[np.float32] | type[np.uint8]) -> Pixels:
+        """Returns the frame for an engine that takes `dtype`: `data` where it is of that type, `pixels` where not."""
+        return self.data if self.data.dtype == dtype else self.pixels
 
     @property
     def counts(self) -> NDArray[np.float32]:
         """float32 [H, W]: the raw counts; an 8-bit source's are 0 to 255."""
         if self.raw is not None:
             return self.raw.astype(np.float32)
-        return self.pixels * np.float32(255.0)
+        return self.data.astype(np.float32) if self.data.dtype == np.uint8 else self.pixels * np.float32(255.0)
 
 
 class Preprocessor:
     """Maps raw pixels to [0, 1]. Holds the running range of deep sources, so use one per source.
 
-    8-bit sources are divided by 255. Deeper ones are mapped by a declared range, or by the minimum and maximum
-    of the frame (bad pixels left out), smoothed over frames. Nothing inside the measured range is ever clipped:
-    in infrared frames the brightest pixels are the targets. With `mode="local"` each pixel is mapped by the mean and
-    the spread around it instead (`LocalMapping`).
+    8-bit sources are divided by 255, once somebody wants it (`Frame.data`). Deeper ones are mapped by a declared range,
+    or by the minimum and maximum of the frame (bad pixels left out), smoothed over frames. Nothing inside the measured
+    range is ever clipped: in infrared frames the brightest pixels are the targets. With `mode="local"` each pixel is
+    mapped by the mean and the spread around it instead (`LocalMapping`).
 
     Args:
         range: `(low, high)` in counts that map to 0 and 1, or None to follow the data.
@@ -109,7 +130,7 @@ class Preprocessor:
             source: Name for messages.
 
         Returns:
-            The frame; `pixels` is float32 in [0, 1].
+            The frame; it shares no memory with `raw`.
 
         Raises:
             FrameError: Not an image, empty, without one finite pixel, or of another size than the correction.
@@ -118,9 +139,7 @@ class Preprocessor:
         raw = to_grey(np.asarray(raw), where)
         plain = self._declared is None and self._local is None and self._correction is None
         if raw.dtype == np.uint8 and plain:
-            pixels = raw.astype(np.float32)
-            pixels /= np.float32(255.0)  # in place: half of the time
-            return Frame(pixels, index=index, time=time, source=source)
+            return Frame(np.array(raw), index=index, time=time, source=source)
 
         with np.errstate(over="ignore", invalid="ignore"):
             values = raw.astype(np.float32)
@@ -166,7 +185,7 @@ class Preprocessor:
         return low, max(high, low + 1e-6 * max(1.0, abs(low)))
 
 
-def pad_to_multiple(pixels: NDArray[np.float32], stride: int) -> NDArray[np.float32]:
+def pad_to_multiple(pixels: NDArray[_Kind], stride: int) -> NDArray[_Kind]:
     """Pads [H, W] at the bottom and the right to multiples of `stride`, by reflection.
 
     A frame that is smaller than its padding is reflected as often as it takes.
@@ -175,7 +194,7 @@ def pad_to_multiple(pixels: NDArray[np.float32], stride: int) -> NDArray[np.floa
     return pad_to(pixels, -(-height // stride) * stride, -(-width // stride) * stride)
 
 
-def pad_to(pixels: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+def pad_to(pixels: NDArray[_Kind], height: int, width: int) -> NDArray[_Kind]:
     """Pads [H, W] at the bottom and the right to at least `height` x `width`, by reflection."""
     bottom, right = max(0, height - pixels.shape[0]), max(0, width - pixels.shape[1])
     if not bottom and not right:

@@ -193,7 +193,7 @@ def _squeezed(places: NDArray[np.intp]) -> NDArray[np.intp]:
 def _counts(frame: Frame) -> tuple[NDArray[np.generic], float]:
     """Returns the frame's counts in a form that OpenCV sums up, and what they are to be multiplied by."""
     if frame.raw is None:
-        return frame.pixels, 255.0
+        return frame.data, 1.0 if frame.data.dtype == np.uint8 else 255.0
     if frame.raw.dtype.name in ("uint8", "int8", "uint16", "int16", "int32", "float32", "float64"):
         return frame.raw, 1.0
     return frame.raw.astype(np.float64), 1.0

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from types import TracebackType
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
 from irdet.core.errors import ModelError, UsageError
+from irdet.core.frame import Pixels
 from irdet.core.info import ModelInfo
 
 #: What `device` may be.
@@ -28,17 +29,19 @@ class Engine(Protocol):
         info: The record that came with the model. `info.height` and `info.width` are None where the size is free.
         runtime: What computes it and where, for messages and records, for instance `"onnxruntime 1.23 cpu"`.
         max_batch: The largest N that `run` takes; None where it is free.
+        dtype: What `run` takes without turning it into something else: `np.float32`, or `np.uint8`.
     """
 
     info: ModelInfo
     runtime: str
     max_batch: int | None
+    dtype: type[np.float32] | type[np.uint8]
 
-    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(self, batch: Pixels) -> NDArray[np.float32]:
         """Computes probabilities.
 
         Args:
-            batch: float32 [N, 1, H, W] in [0, 1]; H and W are multiples of `info.stride`, and equal to
+            batch: `Pixels` [N, 1, H, W], float32 or of `dtype`; H and W are multiples of `info.stride`, and equal to
                 `info.height` and `info.width` where these are set.
 
         Returns:
@@ -73,16 +76,17 @@ class BaseEngine(ABC):
     info: ModelInfo
     runtime: str
     max_batch: int | None
+    dtype: type[np.float32] | type[np.uint8] = np.float32
     device: str = "cpu"
     notes: tuple[str, ...] = ()
     runs: int = 1
     _closed: bool = False
 
-    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(self, batch: Pixels) -> NDArray[np.float32]:
         """Computes probabilities; see `Engine.run`."""
         if self._closed:
             raise UsageError(f"the engine for {self.info.variant} is closed")
-        check_batch(self.info, self.max_batch, batch)
+        check_batch(self.info, self.max_batch, batch, self.dtype)
         output = self._compute(np.ascontiguousarray(batch))
         return check_probability(output, batch.shape, self.runtime)
 
@@ -108,7 +112,7 @@ class BaseEngine(ABC):
         self.close()
 
     @abstractmethod
-    def _compute(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _compute(self, batch: Any) -> NDArray[np.float32]:
         """Computes probabilities [N, 1, H, W] of a checked, contiguous batch; the array belongs to the caller."""
 
     @abstractmethod
@@ -116,15 +120,25 @@ class BaseEngine(ABC):
         """Frees what the runtime holds."""
 
 
-def check_batch(info: ModelInfo, max_batch: int | None, batch: NDArray[np.float32]) -> None:
+def check_batch(
+    info: ModelInfo, max_batch: int | None, batch: Pixels, dtype: type[np.float32] | type[np.uint8] = np.float32
+) -> None:
     """Refuses a batch that a model cannot take.
+
+    Args:
+        info: The model's record.
+        max_batch: The most frames at once; None where that is free.
+        batch: The frames.
+        dtype: What the model takes beside float32.
 
     Raises:
         UsageError: Says what the batch is and what the model wants.
     """
-    if not isinstance(batch, np.ndarray) or batch.dtype != np.float32 or batch.ndim != 4 or batch.shape[1] != 1:
+    fits = isinstance(batch, np.ndarray) and batch.dtype in (np.float32, dtype)
+    if not fits or batch.ndim != 4 or batch.shape[1] != 1:
         got = f"{batch.dtype} {list(batch.shape)}" if isinstance(batch, np.ndarray) else type(batch).__name__
-        raise UsageError(f"an engine takes float32 [N, 1, H, W], not {got}")
+        wanted = "float32 or uint8" if dtype == np.uint8 else "float32"
+        raise UsageError(f"{info.variant} takes {wanted} [N, 1, H, W], not {got}")
     count, _, height, width = batch.shape
     if 0 in batch.shape:
         raise UsageError(f"an engine takes at least one frame with pixels, not {list(batch.shape)}")

@@ -13,9 +13,10 @@ import numpy as np
 
 from irdet.core.errors import IrdetError
 from irdet.core.files import cache_folder, sha256, write_text
+from irdet.core.frame import Preprocessor
 from irdet.core.machine import read_machine
 from irdet.engines.base import BaseEngine
-from irdet.engines.probe import as_batch, probe_frame
+from irdet.engines.probe import probe_frame
 
 #: Side of the frame that a model of free size is timed on, px.
 SIDE = 256
@@ -68,12 +69,13 @@ def fastest(engine: BaseEngine, path: Path, threads: int | None) -> BaseEngine:
 def _measure(engine: BaseEngine, rival: BaseEngine) -> dict[str, float]:
     """Seconds of each, in turns, so that whatever else the machine does slows both."""
     info = engine.info
-    frame = as_batch(probe_frame(info.height or SIDE, info.width or SIDE)[None])
+    frame = Preprocessor()(probe_frame(info.height or SIDE, info.width or SIDE))
     times = np.empty((RUNS + 1, 2))
     for turn in times:
         for column, one in enumerate((engine, rival)):
+            batch = frame.of_type(one.dtype)[None, None]
             start = time.perf_counter()
-            one.run(frame)
+            one.run(batch)
             turn[column] = time.perf_counter() - start
     best = times[1:].min(axis=0)
     return {"onnxruntime": float(best[0]), "openvino": float(best[1])}

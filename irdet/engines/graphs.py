@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irdet.core.errors import ModelError
+from irdet.core.frame import Pixels
 from irdet.core.info import ModelInfo
 from irdet.engines.base import SLACK, BaseEngine
 from irdet.engines.probe import as_batch, probe_frame
@@ -26,9 +27,13 @@ FOREIGN_STRIDE = 32
 #: Side of the frames that a foreign model of free size is probed with.
 _PROBE_SIDE = 4 * FOREIGN_STRIDE
 
-_FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+_TYPES: dict[str, type[np.generic]] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(uint8)": np.uint8,
+}
 
-_WANTED = "irdet takes one float input [N, 1 or 3, H, W]"
+_WANTED = "irdet takes one float or uint8 input [N, 1 or 3, H, W]"
 
 
 class Port(Protocol):
@@ -56,7 +61,7 @@ class Inlet:
 
     Attributes:
         name: Its name.
-        dtype: float32 or float16.
+        dtype: float32 or float16, in [0, 1], or uint8, in counts of 8 bits.
         batch: Frames that it takes at once, None where free.
         channels: 1 or 3; grey is copied to 3.
         height: Pixels, None where free.
@@ -64,7 +69,7 @@ class Inlet:
     """
 
     name: str
-    dtype: type[np.floating[Any]]
+    dtype: type[np.generic]
     batch: int | None
     channels: int
     height: int | None
@@ -74,12 +79,14 @@ class Inlet:
         shape = (self.batch or "N", self.channels, self.height or "H", self.width or "W")
         return f"[{', '.join(map(str, shape))}]"
 
-    def prepare(self, batch: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
-        """Turns float32 [N, 1, H, W] into what the graph takes; a batch that is short is filled with its last frame."""
+    def prepare(self, batch: Pixels) -> NDArray[np.generic]:
+        """Turns a batch [N, 1, H, W] into what the graph takes; one that is short is filled with its last frame."""
         if self.batch is not None and len(batch) < self.batch:
             batch = np.concatenate([batch, np.repeat(batch[-1:], self.batch - len(batch), axis=0)])
         if self.channels == 3:
             batch = np.repeat(batch, 3, axis=1)
+        if self.dtype == np.uint8 and batch.dtype != np.uint8:
+            batch = np.rint(np.clip(batch, 0, 1) * np.float32(255)).astype(np.uint8)  # as QuantizeLinear rounds
         return np.ascontiguousarray(batch, dtype=self.dtype)
 
 
@@ -118,7 +125,7 @@ def read_inlet(inputs: Sequence[Port]) -> Inlet:
     """Reads the input of a graph.
 
     Raises:
-        ModelError: It is not one float image of 1 or 3 channels; says what it is.
+        ModelError: It is not one float or uint8 image of 1 or 3 channels; says what it is.
     """
     if len(inputs) != 1:
         names = ", ".join(port.name for port in inputs) or "none"
@@ -126,14 +133,14 @@ def read_inlet(inputs: Sequence[Port]) -> Inlet:
     port = inputs[0]
     shape = [side if isinstance(side, int) and side > 0 else None for side in port.shape]
     found = f"the input {port.name!r} is {port.type} {_shape(port.shape)}"
-    if port.type not in _FLOATS or len(shape) != 4:
+    if port.type not in _TYPES or len(shape) != 4:
         raise ModelError(f"{found}; {_WANTED}")
     if shape[1] not in (1, 3):
         hint = "channels come last, convert the model to channels first" if shape[3] in (1, 3) else _WANTED
         raise ModelError(f"{found}; {hint}")
     batch, channels, height, width = shape
     assert channels is not None
-    return Inlet(port.name, _FLOATS[port.type], batch, channels, height, width)
+    return Inlet(port.name, _TYPES[port.type], batch, channels, height, width)
 
 
 def adapt_foreign(
@@ -194,8 +201,9 @@ def _is_map(raw: NDArray[Any], size: tuple[int, ...]) -> bool:
 
 def _state(inlet: Inlet, output: str, head: Head, *, free: bool) -> tuple[str, ...]:
     told = "logits" if head.logits else "probabilities"
+    grey = "counts of 0 to 255" if inlet.dtype == np.uint8 else "grey in [0, 1]"
     parts = [
-        f"grey in [0, 1]{' copied to 3 channels' if inlet.channels == 3 else ''}, without mean and scale",
+        f"{grey}{' copied to 3 channels' if inlet.channels == 3 else ''}, without mean and scale",
         f"output {output!r} holds {told}{' of two classes, target last' if head.classes == 2 else ''}",
         "threshold 0.5",
     ]
@@ -229,6 +237,7 @@ class GraphEngine(BaseEngine):
         try:
             self._inlet = read_inlet(inputs)
             self.max_batch = self._inlet.batch
+            self.dtype = np.uint8 if self._inlet.dtype == np.uint8 else np.float32
             if record is None:
                 self.info, self._head, notes = adapt_foreign(self._inlet, outputs, self._feed)
                 self.notes += notes
@@ -237,11 +246,11 @@ class GraphEngine(BaseEngine):
         except ModelError as error:
             raise ModelError(f"{self._path}: {error}") from error
 
-    def _compute(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _compute(self, batch: Pixels) -> NDArray[np.float32]:
         (raw,) = self._feed(batch, self._head.output)
         return self._head.probability(raw)
 
-    def _feed(self, batch: NDArray[np.float32], only: int | None = None) -> list[NDArray[Any]]:
+    def _feed(self, batch: Pixels, only: int | None = None) -> list[NDArray[Any]]:
         """Runs the graph on a batch [N, 1, H, W] in the form that its input wants; gives all outputs, or one."""
         try:
             outputs = self._execute(self._inlet.prepare(batch), only)
@@ -251,7 +260,7 @@ class GraphEngine(BaseEngine):
         return [output[:count] if isinstance(output, np.ndarray) and output.ndim else output for output in outputs]
 
     @abstractmethod
-    def _execute(self, prepared: NDArray[np.floating[Any]], only: int | None) -> list[NDArray[Any]]:
+    def _execute(self, prepared: NDArray[np.generic], only: int | None) -> list[NDArray[Any]]:
         """Runs the graph on its prepared input; gives all outputs, or that one, in arrays that the caller owns."""
 
 

@@ -67,7 +67,7 @@ class OnnxEngine(GraphEngine):
             raise ModelError(f"{self._path} cannot be loaded as an ONNX model: a name in it is no text") from error
         self._adopt(inputs, outputs, record)
 
-    def _execute(self, prepared: NDArray[np.floating[Any]], only: int | None) -> list[NDArray[Any]]:
+    def _execute(self, prepared: NDArray[np.generic], only: int | None) -> list[NDArray[Any]]:
         names = self._outputs if only is None else [self._outputs[only]]
         outputs: list[NDArray[Any]] = self._session.run(names, {self._input: prepared})
         return outputs

@@ -17,7 +17,7 @@ from irdet.engines.external import check_external
 from irdet.engines.graphs import GraphEngine, brief
 
 #: OpenVINO's element types -> ONNX's words, in which `irdet.engines.graphs` speaks.
-_TYPES = {"f32": "tensor(float)", "f16": "tensor(float16)"}
+_TYPES = {"f32": "tensor(float)", "f16": "tensor(float16)", "u8": "tensor(uint8)"}
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class OpenVinoEngine(GraphEngine):
             raise ModelError(f"{self._path} cannot be loaded by OpenVINO: a name in it is no text") from error
         self._adopt(inputs, outputs, record)
 
-    def _execute(self, prepared: NDArray[np.floating[Any]], only: int | None) -> list[NDArray[Any]]:
+    def _execute(self, prepared: NDArray[np.generic], only: int | None) -> list[NDArray[Any]]:
         found = self._request.infer({0: prepared}, share_inputs=True)  # copies the outputs
         outputs = [np.asarray(found[index]) for index in range(len(found))]
         return outputs if only is None else [outputs[only]]

@@ -79,6 +79,7 @@ def quantise(
     int8 weights, and everything between the convolutions quantised too. Its weights have 7 bits: without VNNI two
     products are added in 16 bits, and with 8-bit weights that sum saturates (it cost mlcl-edge 0.03 IoU). What is
     concatenated shares one range where it can, so that it is copied, and convolutions of a few channels are widened.
+    It takes uint8, the counts of 8-bit frames as they come: nobody turns them to float32 and back.
 
     Args:
         graph: An fp32 ONNX model, opset 13 or later.
@@ -94,6 +95,8 @@ def quantise(
     kinds = require("onnxruntime.quantization", "cpu", "quantising").QuantType
     source = onnx.ModelProto()
     source.CopyFrom(graph)
+    # Frames are 0 to 1, however bright those were that were looked at: the brightest pixels are the targets.
+    ranges = {**ranges, source.graph.input[0].name: Range(0.0, 1.0)}
     if target == "cpu":
         ranges = _widened(onnx, source, _rows_first(onnx, source, _alike(source, ranges)), kept)
     values = calibrate.TensorsData(
@@ -127,7 +130,31 @@ def quantise(
     )
     work.quantize_model()
     work.model.topological_sort()
+    if target == "cpu":
+        _take_counts(onnx, work.model.model)
     return work.model.model
+
+
+def _take_counts(onnx: Any, graph: Any) -> None:
+    """Lets the graph take 8-bit counts, in place: what its first step makes of 0 to 1, where its scale is 1/255.
+
+    Args:
+        onnx: The package.
+        graph: A quantised graph.
+    """
+    port = graph.graph.input[0]
+    tensors = {tensor.name: tensor for tensor in graph.graph.initializer}
+    takers = [node for node in graph.graph.node if port.name in node.input]
+    if [node.op_type for node in takers] != ["QuantizeLinear"]:
+        return
+    scale, zero = (onnx.numpy_helper.to_array(tensors[name]) for name in takers[0].input[1:])
+    if zero.dtype != np.uint8 or zero != 0 or not math.isclose(scale, 1 / 255, rel_tol=1e-6):
+        return
+    counts = takers[0].output[0]
+    for node in graph.graph.node:
+        node.input[:] = [port.name if name == counts else name for name in node.input]
+    graph.graph.node.remove(takers[0])
+    port.type.tensor_type.elem_type = onnx.TensorProto.UINT8
 
 
 def _rows_first(onnx: Any, graph: Any, ranges: Mapping[str, Range]) -> dict[str, Range]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irdet.core.errors import UsageError
-from irdet.core.frame import Frame, Preprocessor, pad_to, pad_to_multiple
+from irdet.core.frame import Frame, Pixels, Preprocessor, pad_to, pad_to_multiple
 from irdet.core.targets import Target, extract_targets
 from irdet.core.threshold import Threshold, check_threshold, threshold_of
 from irdet.engines.base import Engine
@@ -171,11 +171,14 @@ class Detector:
 
     def _infer(self, frame: Frame) -> tuple[NDArray[np.float32], float]:
         """Returns the probability map and the seconds spent in the engine."""
-        pixels, shape = frame.pixels, frame.shape
+        shape = frame.shape
+        pixels: Pixels
         if self.resize is not None and self.resize != shape[::-1]:
-            pixels = _resized(pixels, self.resize)
+            pixels = _resized(frame.pixels, self.resize)
+        else:
+            pixels = frame.of_type(self.engine.dtype)
         if self.polarity == "black-hot":
-            pixels = 1.0 - pixels
+            pixels = pixels.dtype.type(255 if pixels.dtype == np.uint8 else 1) - pixels
         height, width = pixels.shape
         info = self.engine.info
         padded = pad_to(pad_to_multiple(pixels, info.stride), info.height or 1, info.width or 1)
@@ -190,9 +193,9 @@ class Detector:
             probability = _resized(probability, shape[::-1])
         return probability, seconds
 
-    def _tiled(self, pixels: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    def _tiled(self, pixels: Pixels, size: tuple[int, int]) -> NDArray[np.float32]:
         plan = tiles(pixels.shape, size, self.overlap, self.engine.info.stride)
-        whole = np.empty_like(pixels)
+        whole = np.empty(pixels.shape, np.float32)
         step = min(TILE_BATCH, self.engine.max_batch or TILE_BATCH)
         for first in range(0, len(plan), step):
             part = plan[first : first + step]
@@ -200,7 +203,7 @@ class Detector:
                 whole[tile.kept] = values[tile.inner]
         return whole
 
-    def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _run(self, batch: Pixels) -> NDArray[np.float32]:
         """Runs [N, H, W] and returns [N, H, W]."""
         return self.engine.run(np.ascontiguousarray(batch)[:, None])[:, 0]
 

@@ -151,6 +151,8 @@ class _Mark:
 
 def _display(frame: Frame) -> NDArray[np.uint8]:
     """Returns the frame as uint8 [H, W] for the eye."""
+    if frame.data.dtype == np.uint8:
+        return frame.data  # type: ignore[return-value]
     pixels = frame.pixels
     if frame.raw is None or frame.raw.dtype == np.uint8:
         return cv2.convertScaleAbs(pixels, alpha=255.0)

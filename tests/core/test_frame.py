@@ -23,6 +23,25 @@ def test_eight_bit_is_divided_by_255_and_back_without_a_change(raw: NDArray[np.u
     np.testing.assert_array_equal(frame.pixels, raw.astype(np.float32) / np.float32(255))
     np.testing.assert_array_equal(frame.counts, raw)
     assert frame.raw is None and frame.bad is None
+    assert frame.of_type(np.uint8).dtype == np.uint8 and np.array_equal(frame.of_type(np.uint8), raw)
+    assert frame.of_type(np.float32) is frame.pixels, "computed once"
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (3, 4, 1)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_a_frame_is_its_own(shape: tuple[int, ...], dtype: type[np.generic]) -> None:
+    raw = np.arange(12).reshape(shape).astype(dtype)
+    frame = Preprocessor()(raw)
+    before = frame.data.copy()
+    raw += 7
+    np.testing.assert_array_equal(frame.data, before)
+    np.testing.assert_array_equal(frame.pixels, before / np.float32(255) if dtype == np.uint8 else before)
+
+
+def test_only_frames_of_eight_bits_have_their_counts_for_an_engine() -> None:
+    raw = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    for frame in (Preprocessor((0, 5))(raw), Preprocessor(mode="local")(raw), Preprocessor()(raw.astype(np.uint16))):
+        assert frame.of_type(np.uint8) is frame.pixels and frame.data.dtype == np.float32
 
 
 @given(st.lists(DEEP, min_size=1, max_size=4))

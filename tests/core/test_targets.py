@@ -116,7 +116,7 @@ def test_flipping_flips_the_targets(case: tuple[NDArray[np.float32], Frame]) -> 
     probability, frame = case
     flipped = dataclasses.replace(
         frame,
-        pixels=frame.pixels[:, ::-1],
+        data=frame.data[:, ::-1],
         raw=None if frame.raw is None else frame.raw[:, ::-1],
     )
     last = frame.shape[1] - 1

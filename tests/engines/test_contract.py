@@ -30,8 +30,8 @@ if find_spec("torch"):
 else:
     NETWORKS = ()  # a device has the shipped files alone
 
-#: Stands for the shipped ONNX file of the default model.
-SHIPPED = "shipped"
+#: Stand for the shipped ONNX files of the default model.
+SHIPPED, SHIPPED_8 = "shipped", "shipped-8-bit"
 
 #: Runtime -> the suffix of its file, and the device that chooses it.
 RUNTIMES = {
@@ -50,8 +50,8 @@ def files(sharp_model: Callable[..., LoadedModel], tmp_path_factory: pytest.Temp
     def write(name: str, runtime: str, size: tuple[int, int] | None = None, batch: int = 1) -> Path:
         if runtime in ("openvino", "xml"):
             pytest.importorskip("openvino", reason="OpenVINO is not installed: pip install 'irdet[openvino]'")
-        if name == SHIPPED:
-            shipped = shipped_path(DEFAULT_MODEL, ".onnx")
+        if name in (SHIPPED, SHIPPED_8):
+            shipped = shipped_path(DEFAULT_MODEL + "-int8-cpu" * (name == SHIPPED_8), ".onnx")
             assert shipped is not None
             return shipped
         model = sharp_model(name)
@@ -83,7 +83,7 @@ def files(sharp_model: Callable[..., LoadedModel], tmp_path_factory: pytest.Temp
 
 
 CASES = [(name, runtime) for name in NETWORKS for runtime in RUNTIMES]
-CASES += [(SHIPPED, "onnx"), (SHIPPED, "openvino")]
+CASES += [(name, runtime) for name in (SHIPPED, SHIPPED_8) for runtime in ("onnx", "openvino")]
 
 
 @pytest.fixture(params=CASES, ids="-".join, scope="module")
@@ -109,7 +109,7 @@ def test_fulfils_the_protocol(engine: BaseEngine) -> None:
 
 def test_carries_the_record(engine: BaseEngine, request: pytest.FixtureRequest, files: Callable[..., Path]) -> None:
     name, runtime = request.node.callspec.params["engine"]
-    if name == SHIPPED:
+    if name in (SHIPPED, SHIPPED_8):
         assert engine.info == read_record(files(name, runtime))
     else:
         assert engine.info == request.getfixturevalue("sharp_model")(name).info
@@ -157,7 +157,7 @@ def test_layout_makes_no_difference(engine: BaseEngine) -> None:
     "batch",
     [
         np.zeros((1, 1, 16, 16)),
-        np.zeros((1, 1, 16, 16), np.uint8),
+        np.zeros((1, 1, 16, 16), np.int8),
         np.zeros((16, 16), np.float32),
         np.zeros((1, 16, 16), np.float32),
         np.zeros((1, 3, 16, 16), np.float32),
@@ -173,6 +173,15 @@ def test_what_does_not_fit_is_refused(engine: BaseEngine, batch: NDArray[np.floa
     with pytest.raises(UsageError) as caught:
         engine.run(batch)
     assert "\n" not in str(caught.value)
+
+
+def test_counts_are_what_they_stand_for_or_refused(engine: BaseEngine) -> None:
+    counts = np.stack([probe_frame(48, 64, seed) for seed in range(2)])[:, None]
+    if engine.dtype == np.uint8:
+        assert np.array_equal(engine.run(counts), engine.run(counts.astype(np.float32) / np.float32(255)))
+    else:
+        with pytest.raises(UsageError, match="float32"):
+            engine.run(counts)
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

@@ -86,7 +86,7 @@ def test_half_precision_input(foreign: Callable[..., Path]) -> None:
 @pytest.mark.parametrize(
     ("shape", "ending", "kind", "told"),
     [
-        ((1, 2, 64, 64), "logits", "float32", r"float\) \[1, 2, 64, 64\]; irdet takes one float input"),
+        ((1, 2, 64, 64), "logits", "float32", r"float\) \[1, 2, 64, 64\]; irdet takes one float or uint8 input"),
         ((1, 64, 64, 3), "logits", "float32", "channels come last"),
         ((1, "c", 64, 64), "logits", "float32", r"\[1, c, 64, 64\]"),
         ((1, 1, 64, 64), "class", "float32", r"score \[1, 1, 1, 1\].*no pixel-wise detector"),
@@ -101,12 +101,22 @@ def test_what_cannot_work_is_told(
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_integer_input(tmp_path: Path, write_graph: Callable[..., Path]) -> None:
+@pytest.mark.parametrize("kind", ["uint8", "int32"])
+def test_integer_input(tmp_path: Path, write_graph: Callable[..., Path], kind: str) -> None:
     shape = (1, 1, 8, 8)
     cast = ("Cast", ["image"], ["p"], {"to": 1})
-    path = write_graph(tmp_path / "bytes.onnx", [cast], [("image", "uint8", shape)], [("p", "float32", shape)])
-    with pytest.raises(ModelError, match="uint8"):
-        open_engine(path, device="cpu")
+    path = write_graph(tmp_path / "bytes.onnx", [cast], [("image", kind, shape)], [("p", "float32", shape)])
+    if kind == "int32":
+        with pytest.raises(ModelError, match="int32"):
+            open_engine(path, device="cpu")
+        return
+    with open_engine(path, device="cpu") as engine:
+        assert "assumed: counts of 0 to 255" in engine.notes[0]
+        counts = np.arange(64, dtype=np.uint8).reshape(1, 1, 8, 8)
+        floats = counts.astype(np.float32)
+        wanted = 1 / (1 + np.exp(-floats))  # what leaves [0, 1] is taken for logits
+        np.testing.assert_allclose(engine.run(counts), wanted, atol=1e-6)
+        np.testing.assert_allclose(engine.run(floats / np.float32(255)), wanted, atol=1e-6)
 
 
 def test_probing_draws_out_rare_values(foreign: Callable[..., Path]) -> None:

@@ -30,7 +30,9 @@ def ranges(graph: Any) -> dict[str, Range]:
 
 def run(model: Any, frame: np.ndarray) -> np.ndarray:
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return np.asarray(session.run(None, {session.get_inputs()[0].name: frame})[0])
+    port = session.get_inputs()[0]
+    given = np.rint(frame * 255).astype(np.uint8) if port.type == "tensor(uint8)" else frame
+    return np.asarray(session.run(None, {port.name: given})[0])
 
 
 def constants(model: Any) -> dict[str, np.ndarray]:
@@ -92,6 +94,25 @@ def test_a_cpu_gets_all_that_it_can_fuse(graph: Any, ranges: dict[str, Range], t
     assert kinds["DepthToSpace"] == 1 and kinds["Transpose"] == 3
     assert not kinds["Conv"] and not kinds["FusedConv"] and not kinds["Relu"]
     assert np.abs(run(model, FRAMES[0]) - run(graph, FRAMES[0])).mean() < 0.02
+
+
+@pytest.mark.parametrize("seen", [0.5, 1.0])
+def test_a_cpu_takes_counts_however_bright_the_frames_were(graph: Any, ranges: dict[str, Range], seen: float) -> None:
+    port = graph.graph.input[0].name
+    model = quantise(graph, {**ranges, port: Range(0.0, seen)}, "cpu")
+    assert model.graph.input[0].type.tensor_type.elem_type == TensorProto.UINT8
+    (first,) = (node for node in model.graph.node if port in node.input)
+    scale, zero = (constants(model)[name] for name in first.input[1:])
+    assert first.op_type == "DequantizeLinear" and scale == pytest.approx(1 / 255) and zero == 0
+
+
+def test_with_its_first_layer_in_float_it_takes_floats(graph: Any, ranges: dict[str, Range]) -> None:
+    bare = onnx.ModelProto()
+    bare.CopyFrom(graph)
+    (shuffle,) = (node for node in bare.graph.node if node.op_type == "SpaceToDepth")
+    shuffle.op_type = "Identity"  # nothing that is quantised
+    model = quantise(bare, ranges, "cpu")
+    assert model.graph.input[0].type.tensor_type.elem_type == TensorProto.FLOAT
 
 
 def test_a_cpus_pixel_shuffle_is_the_same_in_rows(

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from irdet.core.frame import Preprocessor
+from irdet.core.frame import Pixels, Preprocessor
 from irdet.core.info import ModelInfo
 from irdet.runtime.detector import Detection, Detector
 
@@ -26,18 +26,29 @@ class ContrastEngine:
     REACH = 6
 
     def __init__(
-        self, *, stride: int = 8, size: tuple[int, int] | None = None, max_batch: int | None = None, gain: float = 60.0
+        self,
+        *,
+        stride: int = 8,
+        size: tuple[int, int] | None = None,
+        max_batch: int | None = None,
+        gain: float = 60.0,
+        dtype: type[np.float32] | type[np.uint8] = np.float32,
     ) -> None:
         height, width = size or (None, None)
         self.info = ModelInfo("contrast", stride=stride, height=height, width=width)
         self.runtime = "numpy"
         self.max_batch = max_batch
+        self.dtype = dtype
         self.gain = gain
         self.shapes: list[tuple[int, ...]] = []
+        self.kinds: set[str] = set()
         self.closed = False
 
-    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        assert batch.dtype == np.float32 and batch.flags.c_contiguous and batch.ndim == 4
+    def run(self, batch: Pixels) -> NDArray[np.float32]:
+        assert batch.dtype in (np.float32, self.dtype) and batch.flags.c_contiguous and batch.ndim == 4
+        self.kinds.add(batch.dtype.name)
+        if batch.dtype == np.uint8:
+            batch = batch.astype(np.float32) / np.float32(255)
         count, channels, height, width = batch.shape
         assert channels == 1 and height % self.info.stride == 0 and width % self.info.stride == 0
         assert self.info.height in (None, height) and self.info.width in (None, width)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from irdet.core.errors import FrameError, UsageError
 from irdet.core.frame import Preprocessor
 from irdet.core.threshold import AdaptiveThreshold
-from irdet.runtime.detector import Detector
+from irdet.runtime.detector import POLARITIES, Detector
 
 MakeEngine = Callable[..., Any]
 
@@ -95,6 +95,34 @@ def test_tiles_give_what_the_whole_frame_gives(
     assert {shape[2:] for shape in engine.shapes} == {(64, 48)}
     assert np.array_equal(tiled.probability, whole.probability)
     assert tiled.targets == whole.targets and tiled.targets
+
+
+@pytest.mark.parametrize("size", [None, (64, 48)])
+@pytest.mark.parametrize("polarity", POLARITIES)
+def test_an_engine_of_eight_bits_gets_the_counts(
+    make_engine: MakeEngine, polarity: str, size: tuple[int, int] | None
+) -> None:
+    image = scene(131, 203, targets=20)
+    of_floats, of_counts = make_engine(size=size), make_engine(size=size, dtype=np.uint8)
+    wanted = Detector(of_floats, polarity=polarity).detect(image)
+    found = Detector(of_counts, polarity=polarity).detect(image)
+    assert (of_floats.kinds, of_counts.kinds) == ({"float32"}, {"uint8"})
+    np.testing.assert_allclose(found.probability, wanted.probability, atol=1e-5)  # 1 - x/255 is rounded
+    assert [target.bbox for target in found.targets] == [target.bbox for target in wanted.targets]
+    assert bool(wanted.targets) is (polarity == "white-hot")
+
+
+def test_what_are_no_counts_goes_to_it_as_floats(make_engine: MakeEngine) -> None:
+    image = scene(70, 100, targets=5)
+    for frame, resize in (
+        (Preprocessor((0, 200))(image), None),
+        (Preprocessor()(image.astype(np.uint16)), None),
+        (Preprocessor()(image), (50, 35)),
+    ):
+        of_counts = make_engine(dtype=np.uint8)
+        found = Detector(of_counts, resize=resize).probability(frame)
+        assert of_counts.kinds == {"float32"}
+        assert np.array_equal(found, Detector(make_engine(), resize=resize).probability(frame))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (63, 47), (64, 48)])

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from irdet import __version__
 from irdet.core.errors import UsageError
-from irdet.core.frame import Preprocessor, pad_to_multiple
+from irdet.core.frame import Pixels, Preprocessor, pad_to_multiple
 from irdet.core.jsonable import jsonable
 from irdet.core.machine import Machine, read_machine
 from irdet.engines.base import BaseEngine
-from irdet.engines.probe import as_batch, probe_frame
+from irdet.engines.probe import probe_frame
 from irdet.evaluation.bench.fresh import FreshRun
 from irdet.evaluation.bench.power import Meter, Sensor, find_sensor, metered
 from irdet.evaluation.bench.samples import Ratio, Samples, collect, ratio
@@ -184,7 +184,7 @@ class _Runner:
     name: str
     engine: BaseEngine
     detector: Detector
-    batch: NDArray[np.float32]
+    batch: Pixels
     frames: list[NDArray[np.uint8]]
     sensor: Sensor | None
     idle: float
@@ -290,8 +290,8 @@ def _runner(name: str, engine: BaseEngine, options: BenchOptions, root: Path) ->
         raise UsageError(f"{name} takes at most {engine.max_batch} frames at once, not {options.batch}")
     raws = [probe_frame(height, width, seed, options.targets) for seed in range(FRAMES)]
     # An engine of a fixed size runs alone at its own size; end to end it gets tiles of the frame.
-    own = probe_frame(info.height or height, info.width or width)
-    frame = pad_to_multiple(as_batch(own[None])[0, 0], info.stride)
+    own = Preprocessor()(probe_frame(info.height or height, info.width or width))
+    frame = pad_to_multiple(own.of_type(engine.dtype), info.stride)
     batch = np.ascontiguousarray(np.broadcast_to(frame, (options.batch, 1, *frame.shape)))
     sensor = find_sensor(engine.device != "cpu", root)
     return _Runner(name, engine, Detector(engine), batch, raws, sensor, options.idle)
