@@ -144,7 +144,7 @@ def bench(
             model, on = (file, where) if file and where in DEVICES else (one, device)
             opened.append((one, closing.enter_context(open_engine(model, device=on, threads=threads))))
             if not no_fresh:
-                fresh[one] = run_fresh(model, on, threads, imgsz or _size(opened[0][1]))
+                fresh[one] = run_fresh(model, on, threads, imgsz or _size(opened[0][1]), targets)
         if not quiet:
             for one, which in opened:
                 for note in which.notes:

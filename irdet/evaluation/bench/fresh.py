@@ -38,13 +38,14 @@ class FreshRun:
     peak_memory: int
 
 
-def run_fresh(model: str, device: str, threads: int | None, size: tuple[int, int]) -> FreshRun:
-    """Opens a model in a new process and runs some frames of `size` (width, height).
+def run_fresh(model: str, device: str, threads: int | None, size: tuple[int, int], targets: int) -> FreshRun:
+    """Opens a model in a new process and runs some frames of `size` (width, height) with so many bright spots.
 
     Raises:
         IrdetError: The process failed; gives its last line.
     """
-    words = [sys.executable, "-m", "irdet.evaluation.bench.fresh", model, device, str(threads or 0), *map(str, size)]
+    numbers = [str(number) for number in (threads or 0, *size, targets)]
+    words = [sys.executable, "-m", "irdet.evaluation.bench.fresh", model, device, *numbers]
     try:
         done = subprocess.run(  # noqa: S603 - our own module in our own interpreter
             [*words, repr(time.monotonic())], capture_output=True, text=True, timeout=PATIENCE, check=False
@@ -73,14 +74,14 @@ def peak_memory() -> int:
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
-def _main(model: str, device: str, threads: str, width: str, height: str, started: str) -> None:
+def _main(model: str, device: str, threads: str, width: str, height: str, targets: str, started: str) -> None:
     from irdet.core.frame import Preprocessor
     from irdet.engines import open_engine
     from irdet.engines.probe import probe_frame
     from irdet.runtime.detector import Detector
 
     making = time.monotonic()
-    raw = probe_frame(int(height), int(width))
+    raw = probe_frame(int(height), int(width), spots=int(targets))
     opening = time.monotonic()
     with open_engine(model, device=device, threads=int(threads) or None) as engine:
         opened = time.monotonic()

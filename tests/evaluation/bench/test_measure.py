@@ -107,15 +107,15 @@ def test_misuse() -> None:
 
 
 def test_a_fresh_process_tells_start_and_memory() -> None:
-    fresh = run_fresh("tophat", "cpu", 1, (96, 72))
+    fresh = run_fresh("tophat", "cpu", 1, (96, 72), 3)
     assert 0 < fresh.first < fresh.start_to_result < 60 and fresh.load > 0
     assert 10 << 20 < fresh.peak_memory < 1 << 30
     assert peak_memory() > 10 << 20
     with pytest.raises(IrdetError, match="no model is called"):
-        run_fresh("tophot", "cpu", None, (96, 72))
+        run_fresh("tophot", "cpu", None, (96, 72), 3)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_the_memory_is_that_of_the_new_process_alone() -> None:
     ballast = np.ones(300 << 20, np.uint8)
-    assert run_fresh("tophat", "cpu", 1, (64, 64)).peak_memory < ballast.nbytes
+    assert run_fresh("tophat", "cpu", 1, (64, 64), 3).peak_memory < ballast.nbytes
