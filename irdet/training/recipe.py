@@ -129,6 +129,17 @@ _RECIPES = (
     ),
     # The same network once for each fold (`--fold`), from random weights: every frame is held out of one of them.
     _EDGE.replace(name="edge-v12", epochs=200, learning_rate=2e-3, alarm=0.35, background_share=0.3),
+    # From edge-v11 with every frame, taught by networks of several folds, and the mean of both.
+    _EDGE.replace(
+        name="edge-v13",
+        epochs=220,
+        learning_rate=1e-3,
+        start_share=0.5,
+        alarm=0.35,
+        background_share=0.3,
+        taught=0.5,
+        fold=0,
+    ),
     # mlcl-base: from random weights on small crops, which leave two fifths of the work of a step and hold nearly every
     # target whole; from those on larger ones; from those, quieter. Fold 1 is held out of all three.
     _BASE.replace(name="base-v2", crop=160, epochs=150, learning_rate=1.5e-3, final_share=0.3, validate_every=50),

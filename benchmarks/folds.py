@@ -1,0 +1,211 @@
+"""Every fold held out in turn: what the networks of a recipe score on all the frames that they did not train on.
+
+    python benchmarks/folds.py SIRST FREE CHECKPOINT ...
+
+One checkpoint for each fold, as `irdet train --recipe edge-v12 --fold N` leaves them in last.pt; which fold it held out
+stands in its record. Writes docs/folds.md and docs/folds.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from irdet.cli.console import progress
+from irdet.core.errors import UsageError
+from irdet.data.crops import LabelledFrame
+from irdet.data.scenes import FOLDS, known_scenes
+from irdet.metrics.accumulator import Metrics, MetricsResult
+from irdet.metrics.curves import Curves, CurvesAccumulator
+from irdet.models import LoadedModel, load_checkpoint
+from irdet.training.dataset import TrainingData, load_training_data, stretch
+from irdet.training.recipe import Recipe
+from irdet.training.validation import predict
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+
+#: Rows of the table of thresholds.
+THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+#: Resamples of the scenes.
+RESAMPLES = 2000
+
+#: Side of the papers' protocol, px.
+SQUARE = 512
+
+
+@dataclass
+class Part:
+    """Frames of one form, each with what the network of its fold makes of it."""
+
+    title: str
+    maps: list[NDArray[np.float32]] = field(default_factory=list)
+    masks: list[NDArray[np.bool_]] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    folds: list[int] = field(default_factory=list)
+
+    def add(self, model: LoadedModel, frame: LabelledFrame, name: str, fold: int) -> None:
+        self.maps.append(predict(model.module, frame.pixels, torch.device("cpu")))
+        self.masks.append(frame.mask)
+        self.names.append(name)
+        self.folds.append(fold)
+
+    def measured(self, threshold: float = 0.5, fold: int | None = None) -> MetricsResult:
+        metrics = Metrics(threshold=threshold)
+        for probability, mask, name, part in zip(self.maps, self.masks, self.names, self.folds, strict=True):
+            if fold in (None, part):
+                metrics.add(probability, mask, name)
+        return metrics.result()
+
+    def curves(self) -> Curves:
+        curves = CurvesAccumulator()
+        with progress(f"curves, {self.title}", len(self.maps)) as advance:
+            for probability, mask in zip(self.maps, self.masks, strict=True):
+                curves.add(probability, mask)
+                advance()
+        return curves.result()
+
+
+def intervals(result: MetricsResult) -> dict[str, tuple[float, float]]:
+    """95 % intervals over resampled scenes: frames of one scene come and go together."""
+    images = result.per_image
+    scenes = np.array(known_scenes([image.name for image in images]))
+    columns = np.array(
+        [
+            (i.tp, i.tp + i.fp + i.fn, i.iou, 1, i.matched, i.matched + i.missed, i.false_pixels, i.pixels)
+            for i in images
+        ],
+        np.float64,
+    )
+    sums = np.array([columns[scenes == scene].sum(axis=0) for scene in np.unique(scenes)])
+    drawn = np.random.default_rng(0).integers(len(sums), size=(RESAMPLES, len(sums)))
+    totals = sums[drawn].sum(axis=1)
+    values = {"iou": totals[:, :2], "niou": totals[:, 2:4], "pd": totals[:, 4:6], "fa": totals[:, 6:] * (1e6, 1)}
+    bounds = {name: np.percentile(pair[:, 0] / pair[:, 1], (2.5, 97.5)) for name, pair in values.items()}
+    return {name: (float(low), float(high)) for name, (low, high) in bounds.items()}
+
+
+def held_out(paths: Sequence[Path], sirst: Path, free: Path) -> tuple[list[str], Part, Part, Part]:
+    """Runs each network on what it held out; returns their recipes, and frames native, stretched and target-free."""
+    native, square, empty = Part("native size"), Part(f"{SQUARE}x{SQUARE}"), Part("target-free")
+    recipes = []
+    for path in paths:
+        model, _ = load_checkpoint(path)
+        values = model.info.training["recipe"]
+        fold = int(values["fold"])
+        recipes.append(str(values["name"]))
+        data: TrainingData = load_training_data(sirst, free, Recipe(fold=fold))
+        with progress(f"fold {fold}", len(data.validation)) as advance:
+            for name, frame in zip(data.validation_names, data.validation, strict=True):
+                native.add(model, frame, name, fold)
+                square.add(model, stretch(frame, SQUARE), name, fold)
+                advance()
+        for index, frame in enumerate(data.free_validation):
+            empty.add(model, frame, f"{fold}-{index}", fold)
+    if sorted(set(empty.folds)) != list(range(1, FOLDS + 1)) or len(paths) != FOLDS:
+        raise UsageError(f"give one checkpoint for each of {FOLDS} folds, not for {sorted(set(empty.folds))}")
+    return recipes, native, square, empty
+
+
+def draw(path: Path, named: dict[str, Curves]) -> None:
+    """Draws Pd over Fa, with a dot where 0.5 lies, and overlap over the threshold."""
+    figure = Figure(figsize=(11, 4.4), layout="constrained")
+    alarms, overlap = figure.subplots(1, 2)
+    for colour, (title, curves) in zip(("tab:blue", "tab:orange"), named.items(), strict=True):
+        floor = 0.5e6 / curves.pixels
+        alarms.plot(np.maximum(curves.fa, floor), curves.pd, color=colour, label=title)
+        half = int(np.argmin(np.abs(curves.thresholds - 0.5)))
+        alarms.plot([curves.fa[half]], [curves.pd[half]], "o", color=colour)
+        overlap.plot(curves.thresholds, curves.iou, color=colour, label=f"IoU, {title}")
+        overlap.plot(curves.thresholds, curves.niou, color=colour, linestyle="--", label=f"nIoU, {title}")
+    alarms.set(xscale="log", xlabel="Fa, 1e-6", ylabel="Pd", ylim=(0.7, 1), title="a dot where the threshold is 0.5")
+    overlap.axvline(0.5, color="0.5")
+    overlap.set(xlabel="threshold", ylim=(0.5, 0.8), title="overlap over the threshold")
+    for axes in (alarms, overlap):
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(path, dpi=100)
+
+
+def page(recipes: Sequence[str], native: Part, square: Part, empty: Part) -> str:
+    """Returns docs/folds.md."""
+    lines = [
+        "# Every fold held out in turn",
+        "",
+        f"{FOLDS} networks of recipe {recipes[0]}, each from random weights on four fifths of the scenes, and each "
+        "measured on",
+        f"the fifth that it did not see: {len(native.maps)} images and {len(empty.maps)} target-free frames in all. "
+        "Threshold 0.5; in brackets",
+        f"95 % of {RESAMPLES} resamples of the scenes. Made by `python benchmarks/folds.py SIRST FREE CHECKPOINT ...`.",
+        "",
+        "| | images | targets | IoU | nIoU | Pd | Fa, 1e-6 | false targets per image |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for part in (native, square):
+        whole = part.measured()
+        bounds = intervals(whole)
+        cells = [
+            f"{value:{form}} ({bounds[name][0]:{form}} to {bounds[name][1]:{form}})"
+            for name, value, form in (
+                ("iou", whole.iou, ".3f"),
+                ("niou", whole.niou, ".3f"),
+                ("pd", whole.pd, ".3f"),
+                ("fa", whole.fa, ".0f"),
+            )
+        ]
+        lines.append(
+            f"| {part.title} | {whole.images} | {whole.targets} | {' | '.join(cells)} | {whole.false_per_frame:.2f} |"
+        )
+    alone = empty.measured()
+    lines += [
+        "",
+        f"On the target-free frames {alone.false_per_frame:.2f} false targets per frame, {alone.false_targets} in all; "
+        "the last column below.",
+        "",
+        "## By fold",
+        "",
+        "| fold | images | IoU | nIoU | Pd | Fa, 1e-6 | IoU at 512x512 | nIoU | Pd | Fa, 1e-6 | target-free |",
+        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for fold in range(1, FOLDS + 1):
+        parts = [part.measured(fold=fold) for part in (native, square)]
+        cells = [f"{one.iou:.3f} | {one.niou:.3f} | {one.pd:.3f} | {one.fa:.0f}" for one in parts]
+        free = empty.measured(fold=fold).false_per_frame
+        lines.append(f"| {fold} | {parts[0].images} | {' | '.join(cells)} | {free:.2f} |")
+    lines += [
+        "",
+        "## The threshold",
+        "",
+        "| threshold | IoU | nIoU | Pd | Fa, 1e-6 | IoU at 512x512 | nIoU | Pd | Fa, 1e-6 | target-free |",
+        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for threshold in THRESHOLDS:
+        parts = [part.measured(threshold) for part in (native, square)]
+        cells = [f"{one.iou:.3f} | {one.niou:.3f} | {one.pd:.3f} | {one.fa:.0f}" for one in parts]
+        lines.append(f"| {threshold} | {' | '.join(cells)} | {empty.measured(threshold).false_per_frame:.2f} |")
+    return "\n".join([*lines, "", "![curves](folds.png)", ""])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("sirst", type=Path)
+    parser.add_argument("free", type=Path)
+    parser.add_argument("checkpoints", type=Path, nargs="+")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    recipes, native, square, empty = held_out(arguments.checkpoints, arguments.sirst, arguments.free)
+    if len(set(recipes)) > 1:
+        raise SystemExit(f"checkpoints of one recipe, not of {', '.join(sorted(set(recipes)))}")
+    (DOCS / "folds.md").write_text(page(recipes, native, square, empty), encoding="utf-8")
+    draw(DOCS / "folds.png", {part.title: part.curves() for part in (native, square)})
+
+
+if __name__ == "__main__":
+    main()
