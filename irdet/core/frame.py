@@ -136,10 +136,12 @@ class Preprocessor:
             FrameError: Not an image, empty, without one finite pixel, or of another size than the correction.
         """
         where = f"{source or 'frame'} (frame {index})"
-        raw = to_grey(np.asarray(raw), where)
+        given = np.asarray(raw)
+        raw = to_grey(given, where)
         plain = self._declared is None and self._local is None and self._correction is None
         if raw.dtype == np.uint8 and plain:
-            return Frame(np.array(raw), index=index, time=time, source=source)
+            own = raw.copy() if np.may_share_memory(raw, given) else raw
+            return Frame(own.astype(np.uint8, copy=False), index=index, time=time, source=source)
 
         with np.errstate(over="ignore", invalid="ignore"):
             values = raw.astype(np.float32)
