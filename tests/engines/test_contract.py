@@ -184,6 +184,11 @@ def test_counts_are_what_they_stand_for_or_refused(engine: BaseEngine) -> None:
             engine.run(counts)
 
 
+def test_the_shipped_8_bit_model_takes_8_bits(engine: BaseEngine, request: pytest.FixtureRequest) -> None:
+    name, _ = request.node.callspec.params["engine"]
+    assert engine.dtype == (np.uint8 if name == SHIPPED_8 else np.float32)
+
+
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_closes_once_and_for_all(files: Callable[..., Path], runtime: str) -> None:
     with opened(files, "mlcl-edge", runtime) as engine:
