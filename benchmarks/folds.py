@@ -9,7 +9,7 @@ stands in its record. Writes docs/folds.md and docs/folds.png.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,6 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from irdet.cli.console import progress
-from irdet.core.errors import UsageError
 from irdet.data.crops import LabelledFrame
 from irdet.data.scenes import FOLDS, known_scenes
 from irdet.metrics.accumulator import Metrics, MetricsResult
@@ -92,15 +91,23 @@ def intervals(result: MetricsResult) -> dict[str, tuple[float, float]]:
     return {name: (float(low), float(high)) for name, (low, high) in bounds.items()}
 
 
-def held_out(paths: Sequence[Path], sirst: Path, free: Path) -> tuple[list[str], Part, Part, Part]:
-    """Runs each network on what it held out; returns their recipes, and frames native, stretched and target-free."""
+def read_folds(paths: Sequence[Path]) -> tuple[str, dict[int, LoadedModel]]:
+    """Returns the recipe that all checkpoints are of, and the network of each fold."""
+    models = [load_checkpoint(path)[0] for path in paths]
+    recipes = [model.info.training["recipe"] for model in models]
+    names, folds = {str(values["name"]) for values in recipes}, [int(values["fold"]) for values in recipes]
+    if sorted(folds) != list(range(1, FOLDS + 1)) or len(names) != 1:
+        raise SystemExit(
+            f"give one checkpoint of one recipe for each fold from 1 to {FOLDS}, not {', '.join(sorted(names))} for "
+            f"{', '.join(map(str, sorted(folds)))}"
+        )
+    return names.pop(), dict(zip(folds, models, strict=True))
+
+
+def held_out(models: Mapping[int, LoadedModel], sirst: Path, free: Path) -> tuple[Part, Part, Part]:
+    """Runs each network on what it held out; returns the frames at native size, stretched, and target-free ones."""
     native, square, empty = Part("native size"), Part(f"{SQUARE}x{SQUARE}"), Part("target-free")
-    recipes = []
-    for path in paths:
-        model, _ = load_checkpoint(path)
-        values = model.info.training["recipe"]
-        fold = int(values["fold"])
-        recipes.append(str(values["name"]))
+    for fold, model in models.items():
         data: TrainingData = load_training_data(sirst, free, Recipe(fold=fold))
         with progress(f"fold {fold}", len(data.validation)) as advance:
             for name, frame in zip(data.validation_names, data.validation, strict=True):
@@ -109,9 +116,7 @@ def held_out(paths: Sequence[Path], sirst: Path, free: Path) -> tuple[list[str],
                 advance()
         for index, frame in enumerate(data.free_validation):
             empty.add(model, frame, f"{fold}-{index}", fold)
-    if sorted(set(empty.folds)) != list(range(1, FOLDS + 1)) or len(paths) != FOLDS:
-        raise UsageError(f"give one checkpoint for each of {FOLDS} folds, not for {sorted(set(empty.folds))}")
-    return recipes, native, square, empty
+    return native, square, empty
 
 
 def draw(path: Path, named: dict[str, Curves]) -> None:
@@ -134,12 +139,12 @@ def draw(path: Path, named: dict[str, Curves]) -> None:
     figure.savefig(path, dpi=100)
 
 
-def page(recipes: Sequence[str], native: Part, square: Part, empty: Part) -> str:
+def page(recipe: str, native: Part, square: Part, empty: Part) -> str:
     """Returns docs/folds.md."""
     lines = [
         "# Every fold held out in turn",
         "",
-        f"{FOLDS} networks of recipe {recipes[0]}, each from random weights on four fifths of the scenes, and each "
+        f"{FOLDS} networks of recipe {recipe}, each from random weights on four fifths of the scenes, and each "
         "measured on",
         f"the fifth that it did not see: {len(native.maps)} images and {len(empty.maps)} target-free frames in all. "
         "Threshold 0.5; in brackets",
@@ -200,10 +205,9 @@ def main() -> None:
     parser.add_argument("checkpoints", type=Path, nargs="+")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    recipes, native, square, empty = held_out(arguments.checkpoints, arguments.sirst, arguments.free)
-    if len(set(recipes)) > 1:
-        raise SystemExit(f"checkpoints of one recipe, not of {', '.join(sorted(set(recipes)))}")
-    (DOCS / "folds.md").write_text(page(recipes, native, square, empty), encoding="utf-8")
+    recipe, models = read_folds(arguments.checkpoints)
+    native, square, empty = held_out(models, arguments.sirst, arguments.free)
+    (DOCS / "folds.md").write_text(page(recipe, native, square, empty), encoding="utf-8")
     draw(DOCS / "folds.png", {part.title: part.curves() for part in (native, square)})
 
 
