@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +16,17 @@ if TYPE_CHECKING:
 
 #: Size that networks are compared at where none is given.
 SIZE = Size(512, 512)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is known of a network or a model file; None where it cannot be told."""
+
+    path: Path | None = None
+    record: ModelInfo | None = None
+    cost: Cost | None = None
+    takes: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def info(
@@ -32,7 +43,8 @@ def info(
     if model in METHODS:
         _method(model, as_json)
         return
-    path, record, cost, notes = _look(model, imgsz)
+    known = _look(model, imgsz)
+    path, record, cost = known.path, known.record, known.cost
     facts: dict[str, Any] = {
         "model": model,
         "file": str(path) if path else None,
@@ -42,10 +54,11 @@ def info(
         "size": f"{cost.width}x{cost.height}" if cost else None,
         "receptive_field": cost.receptive_field if cost else None,
         "stride": cost.stride if cost else record.stride if record else None,
+        "takes": known.takes,
         "threshold": record.threshold if record else None,
     }
     if as_json:
-        print_json({**facts, "record": asdict(record) if record else None, "notes": notes})
+        print_json({**facts, "record": asdict(record) if record else None, "notes": known.notes})
         return
     rows = [
         ("file", f"{path} ({path.stat().st_size:,} bytes)" if path else "no weights"),
@@ -58,7 +71,7 @@ def info(
         free = record.height is None or record.width is None
         rows += [
             ("network", record.variant),
-            ("input", "any size" if free else f"{record.width}x{record.height}"),
+            ("input", f"{known.takes}, " + ("any size" if free else f"{record.width}x{record.height}")),
             ("threshold", record.threshold),
             ("precision", record.precision + (f" for {record.target}" if record.target else "")),
             ("opset", record.opset),
@@ -68,7 +81,7 @@ def info(
             *((f"metrics: {key}", _brief(value)) for key, value in record.metrics.items()),
         ]
     print_table(model, rows)
-    for note in notes:
+    for note in known.notes:
         console().print(note, markup=False)
 
 
@@ -99,16 +112,18 @@ def _method(name: str, as_json: bool) -> None:
     print_table(name, rows)
 
 
-def _look(model: str, imgsz: Size | None) -> tuple[Path | None, ModelInfo | None, Cost | None, list[str]]:
-    """Returns the file, its record, the network's cost where torch can tell it, and notes."""
+def _look(model: str, imgsz: Size | None) -> _Known:
+    """Reads a model file or builds a network; its cost is known where torch can tell it."""
     from importlib.util import find_spec
+
+    import numpy as np
 
     from irdet.engines import open_engine
     from irdet.engines.shipped import shipped_path
 
     torch = find_spec("torch") is not None
-    shipped = shipped_path(model, ".pt") if torch else shipped_path(model, ".onnx")
-    path = shipped or Path(model)
+    shipped = [shipped_path(model, suffix) for suffix in ((".pt", ".onnx") if torch else (".onnx",))]
+    path = next(filter(None, shipped), Path(model))
     if path.suffix in (".pt", ".pth"):
         from irdet.core.extras import require
 
@@ -116,23 +131,24 @@ def _look(model: str, imgsz: Size | None) -> tuple[Path | None, ModelInfo | None
         from irdet.models import load_model
 
         loaded = load_model(path)
-        return path, loaded.info, _cost(loaded.module, loaded.info, imgsz), []
+        return _Known(path, loaded.info, _cost(loaded.module, loaded.info, imgsz), "float32")
     if path.suffix or path.exists():
         with open_engine(path, device="cpu", threads=1) as engine:
-            record, notes = engine.info, list(engine.notes)
+            known = _Known(path, engine.info, None, np.dtype(engine.dtype).name, engine.notes)
         if not torch:
-            return path, record, None, [*notes, "GFLOP and receptive field are measured with torch, which is not here"]
+            untold = "GFLOP and receptive field are measured with torch, which is not here"
+            return replace(known, notes=(*known.notes, untold))
         from irdet.models import MODELS
 
-        known = MODELS.get(record.variant)
-        return path, record, _cost(known.build(), record, imgsz) if known else None, notes
+        spec = MODELS.get(engine.info.variant)
+        return known if spec is None else replace(known, cost=_cost(spec.build(), engine.info, imgsz))
 
     from irdet.core.extras import require
 
     require("torch", "train", "measuring a network")
     from irdet.models import create_model
 
-    return None, None, _cost(create_model(model), None, imgsz), []
+    return _Known(cost=_cost(create_model(model), None, imgsz))
 
 
 def _cost(module: Any, record: ModelInfo | None, imgsz: Size | None) -> Cost:

@@ -27,6 +27,24 @@ def test_a_network_by_name(irdet_command: Callable[..., Any]) -> None:
     assert json.loads(irdet_command("info", "mlcl-small", "--json").out)["file"] is None  # comes without weights
 
 
+def test_every_shipped_model_by_name(irdet_command: Callable[..., Any]) -> None:
+    for name, takes in {"mlcl-edge": "float32", "mlcl-edge-int8-cpu": "uint8", "mlcl-base-int8-cpu": "uint8"}.items():
+        facts = json.loads(irdet_command("info", name, "--json").out)
+        assert facts["takes"] == takes and facts["record"]["weights_sha256"] and facts["gflop"] > 0
+        assert f"{takes}, any size" in irdet_command("info", name).out
+
+
+def test_where_checkpoints_are_not_installed_the_graph_is_shown(
+    irdet_command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from irdet.engines import shipped
+
+    (tmp_path / "mlcl-edge.onnx").symlink_to(shipped.WEIGHTS / "mlcl-edge.onnx")  # as from the wheel
+    monkeypatch.setattr(shipped, "WEIGHTS", tmp_path)
+    facts = json.loads(irdet_command("info", "mlcl-edge", "--json").out)
+    assert Path(facts["file"]).name == "mlcl-edge.onnx" and facts["record"]["weights_sha256"]
+
+
 def test_for_another_size(irdet_command: Callable[..., Any]) -> None:
     facts = [
         json.loads(irdet_command("info", "mlcl-small", "--imgsz", size, "--json").out) for size in ("512", "256x128")
