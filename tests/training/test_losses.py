@@ -13,6 +13,7 @@ from irdet.training.losses import (
     alarm_loss,
     detection_loss,
     hard_pixel_loss,
+    near_targets,
     soft_iou_loss,
     taught_truth,
 )
@@ -59,10 +60,10 @@ def test_a_teacher_is_heard_around_targets_and_nowhere_else() -> None:
     truth = torch.zeros(2, 1, 40, 40)
     truth[0, 0, 20, 20] = 1
     lesson = torch.full_like(truth, 0.5)
-    mixed = taught_truth(truth, lesson, 0.4)
-    near = slice(20 - ALARM_DISTANCE, 20 + ALARM_DISTANCE + 1)
+    mixed = taught_truth(truth, near_targets(truth), lesson, 0.4)
+    reach = slice(20 - ALARM_DISTANCE, 20 + ALARM_DISTANCE + 1)
     wanted = torch.zeros_like(truth)
-    wanted[0, 0, near, near] = 0.2
+    wanted[0, 0, reach, reach] = 0.2
     wanted[0, 0, 20, 20] = 0.8
     torch.testing.assert_close(mixed, wanted)
 
@@ -93,12 +94,12 @@ def test_alarms_are_the_brightest_pixels_far_from_targets() -> None:
     truth[0, 0, 20, 20] = 1
     logits = torch.full_like(truth, -30.0)
     logits[0, 0, 20 - ALARM_DISTANCE : 20 + ALARM_DISTANCE + 1, 20] = 9.0  # the target, and the edge of its mask
-    assert alarm_loss(logits, truth).item() < 1e-6
+    assert alarm_loss(logits, near_targets(truth)).item() < 1e-6
     logits[0, 0, 20, 20 + ALARM_DISTANCE + 1] = 3.0
     logits[1, 0, 0, :2] = 5.0
     three, five = (value + math.log1p(math.exp(-value)) for value in (3, 5))
     wanted = (three + 2 * five) / (2 * ALARM_PIXELS)
-    assert alarm_loss(logits, truth).item() == pytest.approx(wanted, rel=1e-5)
+    assert alarm_loss(logits, near_targets(truth)).item() == pytest.approx(wanted, rel=1e-5)
 
 
 @pytest.mark.parametrize("step", [(0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, -1)])
@@ -108,12 +109,12 @@ def test_a_pixel_is_an_alarm_from_one_step_beyond_the_distance_on(step: tuple[in
     for distance in range(ALARM_DISTANCE + 3):
         logits = torch.full_like(truth, -30.0)
         logits[0, 0, 19 + distance * step[0], 21 + distance * step[1]] = 9.0
-        assert (alarm_loss(logits, truth).item() > 0.1) is (distance > ALARM_DISTANCE)
+        assert (alarm_loss(logits, near_targets(truth)).item() > 0.1) is (distance > ALARM_DISTANCE)
 
 
 def test_a_crop_that_is_all_near_a_target_has_no_alarms() -> None:
     logits = torch.full((1, 1, 16, 16), 5.0, requires_grad=True)
-    loss = alarm_loss(logits, torch.ones(1, 1, 16, 16))
+    loss = alarm_loss(logits, near_targets(torch.ones(1, 1, 16, 16)))
     loss.backward()  # type: ignore[no-untyped-call]
     assert loss.item() == 0 and logits.grad is not None and not logits.grad.any()
 
