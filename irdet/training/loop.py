@@ -25,7 +25,6 @@ from irdet.metrics.accumulator import MetricsResult
 from irdet.models import create_model, load_checkpoint, save_checkpoint
 from irdet.models.checkpoints import weights_digest
 from irdet.models.mlcl import Network
-from irdet.models.threshold import shift_threshold
 from irdet.training.dataset import TrainingData, stretch
 from irdet.training.device import half_type
 from irdet.training.logs import RunLog
@@ -140,11 +139,7 @@ def train(
     begun = time.monotonic() - spent
 
     def released() -> Network:
-        network = blended(average.module, start, recipe.start_share) if start else average.module
-        if recipe.threshold != 0.5:
-            network = copy.deepcopy(network)
-            shift_threshold(network, recipe.threshold)
-        return network
+        return blended(average.module, start, recipe.start_share) if start else average.module
 
     def keep(path: Path, measured: MetricsResult | None) -> None:
         info = ModelInfo(
@@ -265,9 +260,13 @@ def stored_recipe(last: Path) -> Recipe:
     """Returns the recipe of a run, from the checkpoint that it is resumed from.
 
     Raises:
-        ModelError: No such checkpoint, or one without the state of a run.
+        ModelError: No such checkpoint, one without the state of a run, or of a recipe that this version cannot follow.
     """
     values = dict(_state(last)["recipe"])
+    if unknown := sorted(values.keys() - Recipe().to_dict().keys()):
+        raise ModelError(
+            f"{last} is of another version of irdet, whose recipes have {', '.join(unknown)}: resume with that"
+        )
     return Recipe(**{**values, "jitter": tuple(values["jitter"])})
 
 

@@ -34,8 +34,6 @@ class Recipe(Sampling):
         hard_share: Share of pixels that count as hardest.
         alarm: Weight of the cross-entropy over the brightest pixels of each crop that lie far from its targets.
         taught: Share of a teacher (`--teacher`) in the truth around targets.
-        threshold: From which probability on a pixel belongs to a target. The last bias of the weights that are
-            validated and kept is moved by it, so that it is 0.5 there.
         fold: Part that is held out for validation, 1 to `irdet.data.scenes.FOLDS`, whole scenes; 0 trains on all.
         validate_every: Epochs between validations.
     """
@@ -55,7 +53,6 @@ class Recipe(Sampling):
     hard_share: float = 0.02
     alarm: float = 0.0
     taught: float = 0.0
-    threshold: float = 0.5
     fold: int = 1
     validate_every: int = 4
 
@@ -89,7 +86,6 @@ class Recipe(Sampling):
         need(math.isfinite(self.learning_rate) and self.learning_rate > 0, "learning_rate must be positive")
         need(0 < self.jitter[0] <= self.jitter[1], "jitter must be a range of positive scales")
         need(0 <= self.ema < 1, "ema must lie in 0 to 1")
-        need(0 < self.threshold < 1, "threshold must lie in 0 to 1")
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as JSON values."""

@@ -174,16 +174,13 @@ def test_a_taught_recipe_needs_its_teachers(data: TrainingData, tmp_path: Path) 
         train(recipe, data, tmp_path, teachers=[first], resume=True)
 
 
-def test_the_threshold_of_a_recipe_is_a_half_in_what_is_kept(data: TrainingData, tmp_path: Path) -> None:
-    result = train(RECIPE.replace(threshold=0.25), data, tmp_path)
-    loaded, state = load_checkpoint(result.last)
-    assert state is not None and loaded.info.threshold == load_model(result.best).info.threshold == 0.5
-    trained = create_model("mlcl-edge").eval()
-    trained.load_state_dict(state["average"])
-    before, after = (predict(one, data.train[0].pixels, torch.device("cpu")) for one in (trained, loaded.module))
-    np.testing.assert_allclose(after / (1 - after), 3 * before / (1 - before), rtol=1e-4)  # odds of 1 to 3 are even now
-    with pytest.raises(UsageError, match="threshold"):
-        RECIPE.replace(threshold=1.0)
+def test_a_run_of_a_version_with_other_recipes_is_not_resumed(data: TrainingData, tmp_path: Path) -> None:
+    last = train(RECIPE.replace(epochs=1), data, tmp_path).last
+    loaded, state = load_checkpoint(last)
+    assert state is not None
+    save_checkpoint(last, loaded.module, loaded.info, {**state, "recipe": {**state["recipe"], "magic": 1.0}})
+    with pytest.raises(ModelError, match=r"another version of irdet.*have magic"):
+        train(RECIPE.replace(epochs=2), data, tmp_path, resume=True)
 
 
 def test_protocols_are_measured_and_recorded(data: TrainingData, tmp_path: Path) -> None:
