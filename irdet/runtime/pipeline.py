@@ -294,6 +294,7 @@ class _Flow:
         self._frames: queue.Queue[Any] = queue.Queue(1 if live else DEPTH)
         self._searches = searches
         self._turn = threading.Lock()
+        self._read_out = False  # what comes after the last frame was taken, and nothing comes after that
         self._found: queue.Queue[Any] = queue.Queue(DEPTH + searches)
         self._threads: list[threading.Thread] = []
         self._searching: set[int] = set()
@@ -316,7 +317,10 @@ class _Flow:
         def searcher() -> None:
             while True:
                 with self._turn:  # who takes a frame takes its place among the results, too
+                    if self._read_out:
+                        return
                     item = self._get(self._frames)
+                    self._read_out = not isinstance(item, _Item)
                     place: Any = Future() if isinstance(item, _Item) else item
                     if item is None or not self._put(self._found, place) or place is item:
                         return

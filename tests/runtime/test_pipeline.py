@@ -308,6 +308,15 @@ def test_threads_end_with_the_run(make_engine: MakeEngine) -> None:
     assert threading.active_count() == before
 
 
+@pytest.mark.parametrize("searches", [1, 2, 4])
+def test_after_the_last_frame_no_thread_waits_for_another(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch, searches: int
+) -> None:
+    monkeypatch.setattr("irdet.runtime.pipeline.TICK", 60.0)  # a thread that waits now hangs, and that is told
+    for count in (1, 8):
+        assert run(Made(count), Preprocessor(), Detector(make_engine()), [], searches=searches).frames == count
+
+
 @pytest.mark.parametrize("place", ["source", "engine"])
 def test_a_hang_is_given_up_and_named(make_engine: MakeEngine, place: str) -> None:
     let_go = threading.Event()
