@@ -145,11 +145,10 @@ def train(
         print_json({"folder": str(folder), "best": str(result.best), "last": str(result.last), "metrics": info.metrics})
         return
     columns = ("size", "iou", "niou", "pd", "fa", "false_per_frame")
-    print_table(
-        "best.pt on the validation part",
-        [(part, *(values[column] for column in columns)) for part, values in info.metrics.items()],
-        ("part", *columns),
-    )
+    if rows := [(part, *(values[column] for column in columns)) for part, values in info.metrics.items()]:
+        print_table("best.pt on the validation part", rows, ("part", *columns))
+    else:
+        console().print("nothing was held out, so there is nothing to say about how good it is")
     console().print(f"checkpoints, log and pictures: {folder}")
 
 

@@ -53,6 +53,12 @@ def test_trains_and_tells_where_things_are(irdet_command: Callable[..., Any], da
     assert json.loads(again.out)["folder"] == "runs/train/mlcl-edge-2", "never over an older run"
 
 
+def test_where_nothing_is_held_out_there_are_no_figures(irdet_command: Callable[..., Any], data: Path) -> None:
+    done = irdet_command("train", "--data", data, *SMALL, "--epochs", "1", "--fold", "0")
+    assert done.code == 0, done.err
+    assert "nothing was held out" in done.err and "runs/train/mlcl-edge" in done.err and done.out == ""
+
+
 def test_a_killed_run_goes_on(data: Path, tmp_path: Path) -> None:
     """Ctrl-C in a real process: exit code 130, one line that says how to go on, and that line works."""
     train = [sys.executable, "-m", "irdet", "train", "--data", str(data)]
