@@ -427,7 +427,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
     axes.bar_label(bars, labels=[f"{ms:.0f} ms" for ms in times], padding=4)
     axes.invert_yaxis()
     axes.set_xscale("log")
-    axes.set_xlim(10, 2 * max(times))
+    axes.set_xlim(min(times) / 2, 2 * max(times))
     axes.set(xlabel="frame of 512x512 to targets, ms (median, two CPU cores, log scale)")
     axes.grid(axis="x", alpha=0.3)
     figure.savefig(path, dpi=110)
