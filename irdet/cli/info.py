@@ -116,8 +116,6 @@ def _look(model: str, imgsz: Size | None) -> _Known:
     """Reads a model file or builds a network; its cost is known where torch can tell it."""
     from importlib.util import find_spec
 
-    import numpy as np
-
     from irdet.engines import open_engine
     from irdet.engines.shipped import shipped_path
 
@@ -134,7 +132,7 @@ def _look(model: str, imgsz: Size | None) -> _Known:
         return _Known(path, loaded.info, _cost(loaded.module, loaded.info, imgsz), "float32")
     if path.suffix or path.exists():
         with open_engine(path, device="cpu", threads=1) as engine:
-            known = _Known(path, engine.info, None, np.dtype(engine.dtype).name, engine.notes)
+            known = _Known(path, engine.info, None, engine.dtype.__name__, engine.notes)
         if not torch:
             untold = "GFLOP and receptive field are measured with torch, which is not here"
             return replace(known, notes=(*known.notes, untold))

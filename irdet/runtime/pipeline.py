@@ -320,9 +320,12 @@ class _Flow:
                     if self._read_out:
                         return
                     item = self._get(self._frames)
-                    self._read_out = not isinstance(item, _Item)
-                    place: Any = Future() if isinstance(item, _Item) else item
-                    if item is None or not self._put(self._found, place) or place is item:
+                    if not isinstance(item, _Item):
+                        self._read_out = True
+                        self._put(self._found, item)
+                        return
+                    place: Future[_Item] = Future()
+                    if not self._put(self._found, place):
                         return
                 self._searching.add(threading.get_ident())
                 try:
