@@ -107,19 +107,21 @@ def extract_targets(
     pixels = np.flatnonzero(mask)
     if not pixels.size:
         return ()
-    # From here on only the pixels that are set are touched, and the box around them: targets are few and small.
-    ys, xs = np.divmod(pixels, mask.shape[1])
-    rows, columns = _squeezed(ys), _squeezed(xs)
-    squeezed = np.zeros((int(rows.max()) + 1, int(columns.max()) + 1), np.uint8)
-    squeezed[rows, columns] = 1
-    count, labels = cv2.connectedComponents(squeezed, connectivity=connectivity, ltype=cv2.CV_32S)
-    owner = labels[rows, columns].astype(np.intp)
+    # From here on only the pixels that are set are touched, and their rows: targets are few and small. A gap between
+    # two rows, however wide, shrinks to one that is empty, so what touches stays what touches.
+    ys = pixels // mask.shape[1]
+    xs = pixels - ys * mask.shape[1]
+    rows = np.zeros(ys.size, np.intp)
+    np.minimum(ys[1:] - ys[:-1], 2).cumsum(out=rows[1:])
+    band = np.zeros((int(rows[-1]) + 1, mask.shape[1]), np.uint8)
+    band[rows, xs] = 1
+    count, labels = cv2.connectedComponents(band, connectivity=connectivity, ltype=cv2.CV_32S)
+    owner, count = labels[rows, xs] - 1, count - 1  # label 0 is the background
+    sizes = np.bincount(owner)
     weight = probability[ys, xs].astype(np.float64)
-    sizes = np.bincount(owner, minlength=count)
-    total = np.bincount(owner, weight, count)
-    with np.errstate(invalid="ignore"):  # the background, label 0, has no pixel
-        cx = np.bincount(owner, weight * xs, count) / total
-        cy = np.bincount(owner, weight * ys, count) / total
+    total = np.bincount(owner, weight)
+    cx = np.bincount(owner, weight * xs) / total
+    cy = np.bincount(owner, weight * ys) / total
     score = np.zeros(count)
     np.maximum.at(score, owner, weight)
     low = np.full((2, count), mask.size)
@@ -128,11 +130,11 @@ def extract_targets(
         np.minimum.at(low[axis], owner, places)
         np.maximum.at(high[axis], owner, places + 1)
 
-    keep = sizes >= max(min_area, 1)
+    keep = sizes >= min_area
     if max_area is not None:
         keep &= sizes <= max_area
     if ignore is not None:
-        hidden = np.bincount(owner, ignore[ys, xs], count) * 2 > sizes
+        hidden = np.bincount(owner, ignore[ys, xs]) * 2 > sizes
         for label in np.flatnonzero(keep):
             keep[label] = not (hidden[label] or ignore[round(cy[label]), round(cx[label])])
 
@@ -143,9 +145,8 @@ def extract_targets(
     hottest, coldest = np.full(count, -np.inf), np.full(count, np.inf)
     np.maximum.at(hottest, owner, values)
     np.minimum.at(coldest, owner, values)
-    with np.errstate(invalid="ignore"):
-        levels = np.bincount(owner, values, count) / sizes
-    bad = np.zeros(count) if frame.bad is None else np.bincount(owner, frame.bad[ys, xs], count)
+    levels = np.bincount(owner, values) / sizes
+    bad = np.zeros(count) if frame.bad is None else np.bincount(owner, frame.bad[ys, xs])
     targets = []
     for label in np.flatnonzero(keep):
         (left, upper), (right, lower), area = low[:, label].tolist(), high[:, label].tolist(), int(sizes[label])
@@ -180,14 +181,6 @@ def extract_targets(
             )
         )
     return tuple(sorted(targets, key=lambda target: (-target.score, target.y, target.x)))
-
-
-def _squeezed(places: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Returns the places along one axis with every gap between them shrunk to one: what touches stays what touches."""
-    taken = np.flatnonzero(np.bincount(places))
-    table = np.zeros(taken[-1] + 1, np.intp)
-    table[taken[1:]] = np.cumsum(np.minimum(np.diff(taken), 2))
-    return table[places]
 
 
 def _counts(frame: Frame) -> tuple[NDArray[np.generic], float]:
