@@ -133,12 +133,38 @@ def infer(
     too, and the tracks are drawn. Ctrl-C and SIGTERM finish the frame at hand and close the files; --resume goes on
     from there.
     """
-    from irdet.cli.console import console, out, print_json, print_table, progress
-    from irdet.cli.rundir import run_folder
+    if stdout and as_json:
+        raise UsageError("--stdout and --json both want standard output: give one of them")
+    if resume is not None and output is not None:
+        raise UsageError("--resume goes on in the run's own folder: leave --output out")
+    results = Results(not no_video, masks, track, coco, stdout, udp, rotate, resume is not None)
+    if not track and (stabilise or tracker):
+        raise UsageError(f"{'--stabilise' if stabilise else '--tracker'} is about tracks: add --track")
+
     from irdet.core.frame import Preprocessor
     from irdet.core.nuc import read_correction
-    from irdet.core.threshold import parse_threshold, threshold_record
     from irdet.engines import open_engine
+
+    tracking = tracker_options(tracker) if track else None
+    preprocessor = Preprocessor(range_, normalise, None if nuc is None else read_correction(nuc))
+    taken = source_options(
+        start=start,
+        stride=stride,
+        limit=limit,
+        fps=fps,
+        raw_shape=raw_shape,
+        raw_dtype=raw_dtype,
+        max_pixels=max_pixels,
+        give_up=give_up,
+    )
+    # Beside the source and the imports that follow: most of the time that a runtime takes to load is not Python's.
+    beside = ThreadPoolExecutor(1)
+    opening = beside.submit(open_engine, model, device=device, threads=threads)
+    beside.shutdown(wait=False)
+
+    from irdet.cli.console import console, out, print_json, print_table, progress
+    from irdet.cli.rundir import run_folder
+    from irdet.core.threshold import parse_threshold, threshold_record
     from irdet.runtime.detector import Detector
     from irdet.runtime.follow import Follower
     from irdet.runtime.pipeline import Stalled, Watch, run
@@ -151,30 +177,8 @@ def infer(
         if not quiet:
             console().print(line, markup=False, soft_wrap=True)
 
-    if stdout and as_json:
-        raise UsageError("--stdout and --json both want standard output: give one of them")
-    if resume is not None and output is not None:
-        raise UsageError("--resume goes on in the run's own folder: leave --output out")
-    results = Results(not no_video, masks, track, coco, stdout, udp, rotate, resume is not None)
-    if not track and (stabilise or tracker):
-        raise UsageError(f"{'--stabilise' if stabilise else '--tracker'} is about tracks: add --track")
-    follower = Follower(tracker_options(tracker), stabilise) if track else None
-    preprocessor = Preprocessor(range_, normalise, None if nuc is None else read_correction(nuc))
+    follower = None if tracking is None else Follower(tracking, stabilise)
     window = WindowSink(f"irdet: {source}") if show else None
-    taken = source_options(
-        start=start,
-        stride=stride,
-        limit=limit,
-        fps=fps,
-        raw_shape=raw_shape,
-        raw_dtype=raw_dtype,
-        max_pixels=max_pixels,
-        give_up=give_up,
-    )
-    # Beside the source: most of the time that a runtime takes to load is not Python's.
-    beside = ThreadPoolExecutor(1)
-    opening = beside.submit(open_engine, model, device=device, threads=threads)
-    beside.shutdown(wait=False)
     try:
         if resume is not None:
             taken = after(taken, last_complete(resume))

@@ -19,6 +19,9 @@ from irdet.core.errors import FrameError
 #: Suffixes that are read as images.
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".pnm", ".jp2"})
 
+#: What a PNG file begins with (PNG specification, 5.2).
+PNG = b"\x89PNG"
+
 
 @contextmanager
 def quiet_opencv() -> Iterator[None]:
@@ -66,14 +69,23 @@ def check_header(file: Path | bytes, max_pixels: int, name: str | os.PathLike[st
     Raises:
         FrameError: It is too large.
     """
-    import imagesize  # brings urllib along, which videos need not wait for
+    width, height = _sides(file)
+    if width > 0 and height > 0:
+        check_size(width, height, max_pixels, name)
+
+
+def _sides(file: Path | bytes) -> tuple[int, int]:
+    """Returns width and height by an image's header; -1 where it is of no known format, or damaged."""
+    # imagesize brings urllib and ssl along: what most frames are stored as need not wait for these.
+    if isinstance(file, bytes) and file.startswith(PNG) and file[12:16] == b"IHDR":  # PNG specification, 11.2.1
+        return int.from_bytes(file[16:20], "big"), int.from_bytes(file[20:24], "big")
+    import imagesize
 
     try:
         width, height = imagesize.get(io.BytesIO(file) if isinstance(file, bytes) else file)
     except Exception:  # what it raises for damaged headers is not documented
-        return
-    if width > 0 and height > 0:  # -1 where it knows no such format
-        check_size(width, height, max_pixels, name)
+        return -1, -1
+    return width, height
 
 
 def read_image(path: str | os.PathLike[str], max_pixels: int | None = None) -> NDArray[np.generic]:
@@ -122,7 +134,7 @@ def _damaged(data: bytes) -> bool:
     """
     if data.startswith(b"\xff\xd8"):
         return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
-    return data.startswith(b"\x89PNG") and not _whole_png(data)
+    return data.startswith(PNG) and not _whole_png(data)
 
 
 def _whole_png(data: bytes) -> bool:
