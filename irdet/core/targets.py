@@ -17,6 +17,10 @@ GUARD = 2
 #: Width of that ring in pixels.
 RING = 20
 
+#: Rows of the table of pixels that targets are summed up from: probability, place, count, probability times place, and
+#: whether the pixel is bad or ignored.
+_P, _X, _Y, _COUNT, _PX, _PY, _BAD, _IGNORED = range(8)
+
 
 @dataclass(frozen=True)
 class Target:
@@ -104,7 +108,7 @@ def extract_targets(
         raise UsageError(f"threshold {threshold:g}: must be above 0")
 
     mask = probability >= threshold
-    pixels = np.flatnonzero(mask)
+    (pixels,) = mask.ravel().nonzero()
     if not pixels.size:
         return ()
     # From here on only the pixels that are set are touched, and their rows: targets are few and small. A gap between
@@ -115,44 +119,37 @@ def extract_targets(
     np.minimum(ys[1:] - ys[:-1], 2).cumsum(out=rows[1:])
     band = np.zeros((int(rows[-1]) + 1, mask.shape[1]), np.uint8)
     band[rows, xs] = 1
-    count, labels = cv2.connectedComponents(band, connectivity=connectivity, ltype=cv2.CV_32S)
-    owner, count = labels[rows, xs] - 1, count - 1  # label 0 is the background
-    sizes = np.bincount(owner)
-    weight = probability[ys, xs].astype(np.float64)
-    total = np.bincount(owner, weight)
-    cx = np.bincount(owner, weight * xs) / total
-    cy = np.bincount(owner, weight * ys) / total
-    score = np.zeros(count)
-    np.maximum.at(score, owner, weight)
-    low = np.full((2, count), mask.size)
-    high = np.zeros((2, count), np.intp)
-    for axis, places in enumerate((xs, ys)):
-        np.minimum.at(low[axis], owner, places)
-        np.maximum.at(high[axis], owner, places + 1)
+    _, labels = cv2.connectedComponents(band, connectivity=connectivity, ltype=cv2.CV_32S)
+    owner = labels[rows, xs] - 1  # label 0 is the background
 
-    keep = sizes >= min_area
-    if max_area is not None:
-        keep &= sizes <= max_area
+    counts, unit = _counts(frame)
+    table = np.zeros((8, owner.size))
+    table[_P], table[_X], table[_Y], table[_COUNT] = probability[ys, xs], xs, ys, counts[ys, xs]
+    table[_COUNT] *= unit
+    table[_PX], table[_PY] = table[_P] * xs, table[_P] * ys
+    if frame.bad is not None:
+        table[_BAD] = frame.bad[ys, xs]
     if ignore is not None:
-        hidden = np.bincount(owner, ignore[ys, xs]) * 2 > sizes
-        for label in np.flatnonzero(keep):
-            keep[label] = not (hidden[label] or ignore[round(cy[label]), round(cx[label])])
+        table[_IGNORED] = ignore[ys, xs]
+    # The pixels of one target after those of the other, cut where the next one begins: all are summed up at once.
+    table = table[:, owner.argsort(kind="stable")]
+    areas = np.bincount(owner)
+    first = areas.cumsum() - areas
+    sums, least, most = (by.reduceat(table, first, axis=1).T.tolist() for by in (np.add, np.minimum, np.maximum))
 
     top = _top(frame)
     floor = QUANTISATION_NOISE * frame.lsb
-    counts, unit = _counts(frame)
-    values = counts[ys, xs].astype(np.float64) * unit
-    hottest, coldest = np.full(count, -np.inf), np.full(count, np.inf)
-    np.maximum.at(hottest, owner, values)
-    np.minimum.at(coldest, owner, values)
-    levels = np.bincount(owner, values) / sizes
-    bad = np.zeros(count) if frame.bad is None else np.bincount(owner, frame.bad[ys, xs])
     targets = []
-    for label in np.flatnonzero(keep):
-        (left, upper), (right, lower), area = low[:, label].tolist(), high[:, label].tolist(), int(sizes[label])
+    for area, total, low, high in zip(areas.tolist(), sums, least, most, strict=True):
+        if area < min_area or (max_area is not None and area > max_area):
+            continue
+        x, y = total[_PX] / total[_P], total[_PY] / total[_P]
+        if ignore is not None and (total[_IGNORED] * 2 > area or ignore[round(y), round(x)]):
+            continue
+        left, upper, right, lower = int(low[_X]), int(low[_Y]), int(high[_X]) + 1, int(high[_Y]) + 1
         width, height = right - left, lower - upper
         window, inner = _around(left, upper, width, height, frame.shape)
-        level, hot, cold = float(levels[label]), float(hottest[label]), float(coldest[label])
+        level, cold, hot = total[_COUNT] / area, low[_COUNT], high[_COUNT]
         ring = np.logical_not(mask[window]).view(np.uint8)
         ring[inner] = 0
         found = _statistics(counts[window], ring)
@@ -162,12 +159,12 @@ def extract_targets(
         contrast = level - background
         targets.append(
             Target(
-                x=float(cx[label]),
-                y=float(cy[label]),
+                x=x,
+                y=y,
                 bbox=(left, upper, width, height),
                 area=area,
-                score=float(score[label]),
-                mean_score=float(total[label] / area),
+                score=high[_P],
+                mean_score=total[_P] / area,
                 peak=hot if hot - background >= background - cold else cold,
                 background=background,
                 background_std=deviation,
@@ -175,7 +172,7 @@ def extract_targets(
                 scr=abs(contrast) / max(deviation, floor, 1e-9),
                 touches_border=left == 0 or upper == 0 or right == frame.shape[1] or lower == frame.shape[0],
                 saturated=hot >= top,
-                bad_pixel=bool(bad[label]),
+                bad_pixel=total[_BAD] > 0,
                 frame=frame.index,
                 time=frame.time,
             )
