@@ -12,6 +12,9 @@ from irdet.core.errors import IrdetError, UsageError
 #: Parameters of glibc's mallopt(3): trim the heap's top above so many bytes (-1 is never), blocks mapped on their own.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
+#: What torch calls x86's instructions that multiply bfloat16: matrix units (AMX) and vectors.
+_BFLOAT16 = ("amx_bf16", "avx512_bf16")
+
 
 def choose_device(device: str, threads: int | None = None) -> str:
     """Resolves `auto`, checks an explicit choice, and sets the number of CPU threads.
@@ -40,14 +43,15 @@ def half_type(device: torch.device) -> torch.dtype | None:
     """Returns the type that convolutions are trained in where that is faster than float32, the weights staying float32.
 
     Returns:
-        float16 on CUDA; bfloat16 on a CPU with matrix units for it (AMX), where a step takes six tenths of the time
+        float16 on CUDA; bfloat16 on a CPU that multiplies it by itself, where a step takes six tenths of the time
         (docs/training.md); None, for float32, anywhere else.
     """
     if device.type == "cuda":
         return torch.float16
     if not hasattr(torch.cpu, "get_capabilities"):  # an older torch cannot tell
         return None
-    return torch.bfloat16 if torch.cpu.get_capabilities().get("amx_bf16") else None
+    able = torch.cpu.get_capabilities()
+    return torch.bfloat16 if any(able.get(name) for name in _BFLOAT16) else None
 
 
 def keep_freed_memory() -> None:

@@ -45,13 +45,18 @@ def test_an_unknown_device_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "amx", "expected"),
-    [("cuda", False, "float16"), ("cpu", True, "bfloat16"), ("cpu", False, None)],
+    ("device", "able", "expected"),
+    [
+        ("cuda", {}, "float16"),
+        ("cpu", {"amx_bf16": True}, "bfloat16"),
+        ("cpu", {"amx_bf16": False, "avx512_bf16": True}, "bfloat16"),
+        ("cpu", {"amx_bf16": False, "avx512_f": True}, None),
+    ],
 )
 def test_convolutions_are_trained_in_half_only_where_that_is_faster(
-    monkeypatch: pytest.MonkeyPatch, device: str, amx: bool, expected: str | None
+    monkeypatch: pytest.MonkeyPatch, device: str, able: dict[str, bool], expected: str | None
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx})
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
     assert half_type(torch.device(device)) == (expected and getattr(torch, expected))
 
 
