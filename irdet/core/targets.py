@@ -113,8 +113,7 @@ def extract_targets(
         return ()
     # From here on only the pixels that are set are touched, and their rows: targets are few and small. A gap between
     # two rows, however wide, shrinks to one that is empty, so what touches stays what touches.
-    ys = pixels // mask.shape[1]
-    xs = pixels - ys * mask.shape[1]
+    ys, xs = np.divmod(pixels, mask.shape[1])
     rows = np.zeros(ys.size, np.intp)
     np.minimum(ys[1:] - ys[:-1], 2).cumsum(out=rows[1:])
     band = np.zeros((int(rows[-1]) + 1, mask.shape[1]), np.uint8)
