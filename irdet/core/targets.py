@@ -17,9 +17,10 @@ GUARD = 2
 #: Width of that ring in pixels.
 RING = 20
 
-#: Rows of the table of pixels that targets are summed up from: probability, place, count, probability times place, and
-#: whether the pixel is bad or ignored.
-_P, _X, _Y, _COUNT, _PX, _PY, _BAD, _IGNORED = range(8)
+#: Rows of the table of pixels that targets are summed up from: probability, place and count, whose least and largest
+#: count, too; then probability times place, and whether the pixel is bad or ignored.
+_ROWS = range(8)
+_P, _X, _Y, _COUNT, _PX, _PY, _BAD, _IGNORED = _ROWS
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def extract_targets(
     owner = labels[rows, xs] - 1  # label 0 is the background
 
     counts, unit = _counts(frame)
-    table = np.zeros((8, owner.size))
+    table = np.zeros((len(_ROWS), owner.size))
     table[_P], table[_X], table[_Y], table[_COUNT] = probability[ys, xs], xs, ys, counts[ys, xs]
     table[_COUNT] *= unit
     table[_PX], table[_PY] = table[_P] * xs, table[_P] * ys
@@ -134,7 +135,8 @@ def extract_targets(
     table = table[:, owner.argsort(kind="stable")]
     areas = np.bincount(owner)
     first = areas.cumsum() - areas
-    sums, least, most = (by.reduceat(table, first, axis=1).T.tolist() for by in (np.add, np.minimum, np.maximum))
+    sums = np.add.reduceat(table, first, axis=1).T.tolist()
+    least, most = (by.reduceat(table[:_PX], first, axis=1).T.tolist() for by in (np.minimum, np.maximum))
 
     top = _top(frame)
     floor = QUANTISATION_NOISE * frame.lsb
