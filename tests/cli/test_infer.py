@@ -308,12 +308,22 @@ def test_long_run_shows_a_sample_of_its_targets(irdet_command: Command, model: P
     assert 10 <= sum(" 1.00 " in line for line in result.out.splitlines()) <= 20
 
 
-def test_nothing_is_imported_that_an_image_does_not_need(model: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "unwanted"),
+    [
+        ((), {"torch", "onnx", "matplotlib", "scipy"}),
+        (("--stdout", "--device", "cpu"), {"torch", "onnx", "matplotlib", "scipy", "rich", "ssl"}),
+    ],
+    ids=["table", "stdout"],
+)
+def test_nothing_is_imported_that_an_image_does_not_need(
+    model: Path, options: tuple[str, ...], unwanted: set[str]
+) -> None:
     save(Path("a.png"), scene())
+    words = ["infer", "a.png", "--model", str(model), "-q", *options]
     code = (
-        "import sys; from irdet.cli import main; "
-        f"assert main(['infer', 'a.png', '--model', {str(model)!r}, '-q', '--stdout', '--device', 'cpu']) == 0; "
-        "print(sorted({'torch', 'onnx', 'matplotlib', 'scipy', 'rich', 'ssl'} & set(sys.modules)))"
+        f"import sys; from irdet.cli import main; assert main({words!r}) == 0; "
+        f"print(sorted({unwanted!r} & set(sys.modules)))"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     result = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, env=environment)
