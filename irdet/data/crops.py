@@ -17,6 +17,9 @@ FEATHER = 3
 #: A pasted target must keep this share of its contrast; on bright ground it would be labelled but not visible.
 VISIBLE = 0.5
 
+#: How much of a crop another frame makes up at most, where frames are mixed.
+MIXED = 0.3
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -35,6 +38,9 @@ class Sampling:
         local_share: Crops of frames that are mapped by their surroundings, as `--normalise local` maps them.
         paste: Chance that a crop gets one to three targets of other frames pasted in, target-free crops included.
         jitter: Range of the random scale.
+        skew: Largest difference of the two axes' random scales, as a power of e.
+        turned_share: Crops turned by any angle, beside flips and transposition.
+        mixed_share: Crops that another frame, without its targets, shines through by up to `MIXED`.
         exact_share: Crops on the pixel grid of the run, neither scaled by `jitter` nor moved by parts of a pixel: every
             other crop is smoothed by interpolation, and frames at run time are not.
         plain_share: Of these, crops whose intensities stay as they are, too.
@@ -51,6 +57,9 @@ class Sampling:
     local_share: float = 0.0
     paste: float = 0.3
     jitter: tuple[float, float] = (0.75, 1.33)
+    skew: float = 0.0
+    turned_share: float = 0.0
+    mixed_share: float = 0.0
     exact_share: float = 0.0
     plain_share: float = 0.0
     seed: int = 0
@@ -105,6 +114,7 @@ class CropSampler:
         self._backgrounds = list(backgrounds)
         self._centres = [_centres(frame.mask) for frame in frames]
         self._donors = [donor for frame in frames for donor in lift_targets(frame)]
+        self._empty = [*backgrounds, *(without_targets(frame) for frame in frames)] if sampling.mixed_share else []
 
     def batch(self, step: int, mined: Mined = ()) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Returns the crops of a step: images and masks, both float32 [N, 1, S, S] in [0, 1].
@@ -146,11 +156,21 @@ class CropSampler:
         exact = sampling.exact_share > 0 and rng.random() < sampling.exact_share
         plain = exact and sampling.plain_share > 0 and rng.random() < sampling.plain_share
         sx = sy = 1.0 if exact else float(np.exp(rng.uniform(*np.log(sampling.jitter))))
+        if sampling.skew > 0 and not exact:
+            skew = float(np.exp(rng.uniform(-0.5, 0.5) * sampling.skew))
+            sx, sy = sx * skew, sy / skew
+        angle = 0.0
+        if sampling.turned_share > 0 and not exact and rng.random() < sampling.turned_share:
+            angle = float(rng.uniform(-np.pi / 4, np.pi / 4))  # a transposition and flips do the rest
         if rng.random() < sampling.squared_share:
             sx, sy = sx * sampling.square / width, sy * sampling.square / height
         if len(centres) and rng.random() < sampling.centred_share:
             centre = centres[rng.integers(len(centres))]
-        image, mask = self._cut(frame, sx, sy, centre, rng, exact=exact)
+        image, mask = self._cut(frame, sx, sy, centre, rng, exact=exact, angle=angle)
+        if self._empty and not local and not plain and rng.random() < sampling.mixed_share:
+            other = self._empty[rng.integers(len(self._empty))]
+            share = np.float32(rng.uniform(0, MIXED))
+            image = (1 - share) * image + share * self._cut(other, sx, sy, None, rng, exact=False, angle=angle)[0]
         if self._donors and not local and rng.random() < sampling.paste:
             for _ in range(rng.integers(1, 4)):
                 _paste(image, mask, self._donors[rng.integers(len(self._donors))], (sx, sy), rng)
@@ -169,6 +189,7 @@ class CropSampler:
         rng: np.random.Generator,
         *,
         exact: bool,
+        angle: float = 0.0,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Cuts a crop out of the scaled frame; what lies outside is reflected in, as padding does at run time."""
         size = self.sampling.crop
@@ -186,6 +207,11 @@ class CropSampler:
         matrix = np.array(
             [[1 / sx, 0, origin[0] + 0.5 / sx - 0.5], [0, 1 / sy, origin[1] + 0.5 / sy - 0.5]], np.float64
         )
+        if angle:
+            # Before that, about what the crop was drawn around, so that it stays in it.
+            pivot = (centre - matrix[:, 2]) * (sx, sy) if centre is not None else ((size - 1) / 2,) * 2
+            turn = cv2.getRotationMatrix2D(tuple(map(float, pivot)), np.degrees(angle), 1.0)
+            matrix = matrix @ np.vstack([turn, (0.0, 0.0, 1.0)])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         image = cv2.warpAffine(frame.pixels, matrix, (size, size), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
         soft = cv2.warpAffine(
@@ -194,15 +220,19 @@ class CropSampler:
         return image, (soft >= 0.5).astype(np.float32)
 
 
+def without_targets(frame: LabelledFrame) -> LabelledFrame:
+    """Returns the frame, of 8 bits, with its targets inpainted (Telea 2004)."""
+    grey = np.round(frame.pixels * 255).astype(np.uint8)
+    empty = cv2.inpaint(grey, _grown(frame.mask), 3, cv2.INPAINT_TELEA).astype(np.float32) / 255
+    return LabelledFrame(empty, np.zeros_like(frame.mask))
+
+
 def lift_targets(frame: LabelledFrame) -> list[Donor]:
-    """Cuts every target out as its difference to the frame with the target inpainted (Telea 2004)."""
+    """Cuts every target out as its difference to the frame with the target inpainted."""
     if not frame.mask.any():
         return []
-    grown = cv2.dilate(frame.mask.astype(np.uint8), np.ones((5, 5), np.uint8))
-    grey = np.round(frame.pixels * 255).astype(np.uint8)
-    empty = cv2.inpaint(grey, grown, 3, cv2.INPAINT_TELEA).astype(np.float32) / 255
-    soft = cv2.GaussianBlur(grown.astype(np.float32), (0, 0), 1.0)
-    difference = (frame.pixels - empty) * soft
+    soft = cv2.GaussianBlur(_grown(frame.mask).astype(np.float32), (0, 0), 1.0)
+    difference = (frame.pixels - without_targets(frame).pixels) * soft
     count, labels, stats, _ = cv2.connectedComponentsWithStats(frame.mask.astype(np.uint8), connectivity=8)
     donors = []
     for label in range(1, count):
@@ -251,6 +281,11 @@ def _paste(
         return
     image[window] = pasted
     mask[window] = np.maximum(mask[window], body)
+
+
+def _grown(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """The targets and two pixels around them, which their light reaches."""
+    return cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8))
 
 
 def _centres(mask: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -75,6 +75,8 @@ class Recipe(Sampling):
             "final_share",
             "start_share",
             "paste",
+            "turned_share",
+            "mixed_share",
             "exact_share",
             "plain_share",
             "hard_share",
@@ -84,6 +86,7 @@ class Recipe(Sampling):
         need(0 <= self.fold <= FOLDS, f"fold must lie in 0 to {FOLDS}")
         need(self.crop % 16 == 0, "crop must be a multiple of 16")
         need(math.isfinite(self.learning_rate) and self.learning_rate > 0, "learning_rate must be positive")
+        need(math.isfinite(self.skew) and self.skew >= 0, "skew must be at least 0")
         need(0 < self.jitter[0] <= self.jitter[1], "jitter must be a range of positive scales")
         need(0 <= self.ema < 1, "ema must lie in 0 to 1")
 
@@ -109,6 +112,9 @@ _BASE = _VARIED.replace(model="mlcl-base", ema=0.999, final_share=0.05, squared_
 _QUIET = MappingProxyType({"alarm": 0.5, "background_share": 0.35})
 _CALM = MappingProxyType({"alarm": 0.35, "background_share": 0.3})
 
+#: Turned, skewed and mixed crops.
+_TURNED = MappingProxyType({"turned_share": 0.5, "skew": 0.3, "mixed_share": 0.4})
+
 _RECIPES = (
     # mlcl-edge: from random weights; from those, quieter; from those with every frame, less so, and the mean of both.
     # Fold 1 is held out of the first two.
@@ -120,6 +126,10 @@ _RECIPES = (
     # From edge-v11 with every frame, taught by edge-v8, edge-v10, edge-v12 of folds 2, 3 and 4, and base-v4; the mean
     # of both. Its held-out figures are of the same with fold 1 held out: from edge-v10, by teachers that hold it out.
     _EDGE.replace(name="edge-v13", epochs=220, learning_rate=1e-3, start_share=0.5, taught=0.5, fold=0, **_CALM),
+    # More varied: crops are also turned, skewed and mixed. Once for each fold from random weights, as edge-v12; from
+    # edge-v13 with every frame, and the mean of both.
+    _EDGE.replace(name="edge-v15", epochs=200, learning_rate=2e-3, **_CALM, **_TURNED),
+    _EDGE.replace(name="edge-v16", epochs=240, learning_rate=1e-3, start_share=0.5, fold=0, **_CALM, **_TURNED),
     # mlcl-base: from random weights on small crops, which leave two fifths of the work of a step and hold nearly every
     # target whole; from those on larger ones; from those, quieter. Fold 1 is held out of all three.
     _BASE.replace(name="base-v2", crop=160, epochs=150, learning_rate=1.5e-3, final_share=0.3, validate_every=50),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
 from irdet.data.augment import jitter_intensity
-from irdet.data.crops import CropSampler, LabelledFrame, Sampling, lift_targets
+from irdet.data.crops import MIXED, CropSampler, LabelledFrame, Sampling, lift_targets, without_targets
 from irdet.data.protocol import resize_protocol
 
 SAMPLING = Sampling(batch=4, crop=64, square=96, seed=3)
@@ -60,8 +61,9 @@ def test_crops_have_the_promised_form(frames: list[LabelledFrame], free: list[La
         assert set(np.unique(masks)) <= {0.0, 1.0}
 
 
-def test_mask_lies_on_the_target(frames: list[LabelledFrame]) -> None:
-    sampler = CropSampler(frames, [], dataclasses.replace(SAMPLING, paste=0.0, centred_share=1.0))
+@pytest.mark.parametrize("varied", [{}, {"turned_share": 1.0}, {"skew": 0.6}, {"mixed_share": 1.0}])
+def test_mask_lies_on_the_target(frames: list[LabelledFrame], varied: dict[str, Any]) -> None:
+    sampler = CropSampler(frames, [], dataclasses.replace(SAMPLING, paste=0.0, centred_share=1.0, **varied))
     contrasts = []
     for step in range(20):
         for image, mask in zip(*sampler.batch(step), strict=True):
@@ -160,6 +162,47 @@ def test_locally_mapped_crops_come_in_their_share(frames: list[LabelledFrame], f
     assert 0.15 < np.mean(bright) < 0.35
     everything = CropSampler(frames, free, dataclasses.replace(sampling, local_share=1.0), marked)
     assert any(mask.any() for mask in everything.batch(0)[1]), "their targets are labelled"
+
+
+def test_turned_crops_lie_at_other_angles_than_their_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("irdet.data.crops.jitter_intensity", lambda image, rng: image)
+    ramp = LabelledFrame(np.tile(np.linspace(0, 1, 200, dtype=np.float32), (200, 1)), np.zeros((200, 200), bool))
+    sampling = dataclasses.replace(SAMPLING, squared_share=0.0, paste=0.0, mixed_share=0.0)
+
+    def angles(turned_share: float) -> list[float]:
+        sampler = CropSampler([ramp], [], dataclasses.replace(sampling, turned_share=turned_share))
+        crops = [image for step in range(8) for image in sampler.batch(step)[0][:, 0]]
+        slopes = [np.gradient(image[24:40, 24:40]) for image in crops]
+        return [float(np.degrees(np.arctan2(*sorted((abs(dy.mean()), abs(dx.mean())))))) for dy, dx in slopes]
+
+    assert max(angles(0.0)) < 1e-3, "a ramp along an axis stays one"
+    assert 15 < np.mean(angles(1.0)) < 30, "0 to 45 degrees are alike, and transposition and flips do the rest"
+
+
+def test_mixed_frames_shine_through_and_leave_their_targets_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("irdet.data.crops.jitter_intensity", lambda image, rng: image)
+    dark = LabelledFrame(np.zeros((80, 80), np.float32), np.zeros((80, 80), bool))
+    bright = LabelledFrame(np.full((80, 80), 0.6, np.float32), np.zeros((80, 80), bool))
+    bright.mask[30:36, 30:36] = True
+    bright.pixels[bright.mask] = 1.0
+    sampling = dataclasses.replace(SAMPLING, batch=8, paste=0.0, centred_share=1.0, mixed_share=1.0)
+    seen = []
+    for images, masks in (CropSampler([dark, bright], [], sampling).batch(step) for step in range(8)):
+        for image, mask in zip(images[:, 0], masks[:, 0], strict=True):
+            if not mask.any():  # of the dark one, or of the bright one's sky
+                assert np.ptp(image) < 0.02, "no spot of another frame comes along"
+                seen.append(float(image.mean()))
+    shares = [value for value in seen if value < 0.3]
+    assert len(shares) > 20 and max(shares) <= MIXED * 0.6 + 1e-3 and np.mean([value > 0.02 for value in shares]) > 0.2
+
+
+def test_a_frame_without_its_targets_is_the_frame_elsewhere() -> None:
+    frame = spot_frame(3)
+    empty = without_targets(frame)
+    assert not empty.mask.any()
+    far = cv2.dilate(frame.mask.astype(np.uint8), np.ones((5, 5), np.uint8)) == 0
+    assert np.abs(empty.pixels - frame.pixels)[far].max() <= 0.5 / 255 + 1e-6
+    assert empty.pixels[frame.mask].max() < frame.pixels[frame.mask].min()
 
 
 def test_recipes_without_locally_mapped_crops_draw_as_before(frames: list[LabelledFrame]) -> None:
