@@ -127,9 +127,9 @@ _RECIPES = (
     # of both. Its held-out figures are of the same with fold 1 held out: from edge-v10, by teachers that hold it out.
     _EDGE.replace(name="edge-v13", epochs=220, learning_rate=1e-3, start_share=0.5, taught=0.5, fold=0, **_CALM),
     # More varied: crops are also turned, skewed and mixed. Once for each fold from random weights, as edge-v12; from
-    # edge-v13 with every frame, and the mean of both.
+    # edge-v13 with every frame, and a mean of both, three parts of the new to one of the old.
     _EDGE.replace(name="edge-v15", epochs=200, learning_rate=2e-3, **_CALM, **_TURNED),
-    _EDGE.replace(name="edge-v16", epochs=240, learning_rate=1e-3, start_share=0.5, fold=0, **_CALM, **_TURNED),
+    _EDGE.replace(name="edge-v16", epochs=240, learning_rate=1e-3, start_share=0.25, fold=0, **_CALM, **_TURNED),
     # mlcl-base: from random weights on small crops, which leave two fifths of the work of a step and hold nearly every
     # target whole; from those on larger ones; from those, quieter. Fold 1 is held out of all three.
     _BASE.replace(name="base-v2", crop=160, epochs=150, learning_rate=1.5e-3, final_share=0.3, validate_every=50),
