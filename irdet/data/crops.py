@@ -113,8 +113,11 @@ class CropSampler:
         self._frames = list(frames)
         self._backgrounds = list(backgrounds)
         self._centres = [_centres(frame.mask) for frame in frames]
-        self._donors = [donor for frame in frames for donor in lift_targets(frame)]
-        self._empty = [*backgrounds, *(without_targets(frame) for frame in frames)] if sampling.mixed_share else []
+        emptied = [without_targets(frame) for frame in frames]
+        self._donors = [
+            donor for frame, empty in zip(frames, emptied, strict=True) for donor in lift_targets(frame, empty)
+        ]
+        self._empty = [*backgrounds, *emptied] if sampling.mixed_share else []
 
     def batch(self, step: int, mined: Mined = ()) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Returns the crops of a step: images and masks, both float32 [N, 1, S, S] in [0, 1].
@@ -227,12 +230,10 @@ def without_targets(frame: LabelledFrame) -> LabelledFrame:
     return LabelledFrame(empty, np.zeros_like(frame.mask))
 
 
-def lift_targets(frame: LabelledFrame) -> list[Donor]:
-    """Cuts every target out as its difference to the frame with the target inpainted."""
-    if not frame.mask.any():
-        return []
+def lift_targets(frame: LabelledFrame, empty: LabelledFrame) -> list[Donor]:
+    """Cuts every target out as its difference to the frame without its targets."""
     soft = cv2.GaussianBlur(_grown(frame.mask).astype(np.float32), (0, 0), 1.0)
-    difference = (frame.pixels - without_targets(frame).pixels) * soft
+    difference = (frame.pixels - empty.pixels) * soft
     count, labels, stats, _ = cv2.connectedComponentsWithStats(frame.mask.astype(np.uint8), connectivity=8)
     donors = []
     for label in range(1, count):
