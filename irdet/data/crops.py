@@ -169,11 +169,14 @@ class CropSampler:
             sx, sy = sx * sampling.square / width, sy * sampling.square / height
         if len(centres) and rng.random() < sampling.centred_share:
             centre = centres[rng.integers(len(centres))]
-        image, mask = self._cut(frame, sx, sy, centre, rng, exact=exact, angle=angle)
+        place = self._place(frame, sx, sy, centre, rng, exact=exact, angle=angle)
+        image = _warp(frame.pixels, place, sampling.crop)
+        mask = (_warp(frame.mask.astype(np.float32), place, sampling.crop) >= 0.5).astype(np.float32)
         if self._empty and not local and not plain and rng.random() < sampling.mixed_share:
             other = self._empty[rng.integers(len(self._empty))]
             share = np.float32(rng.uniform(0, MIXED))
-            image = (1 - share) * image + share * self._cut(other, sx, sy, None, rng, exact=False, angle=angle)[0]
+            place = self._place(other, sx, sy, None, rng, exact=False, angle=angle)
+            image = (1 - share) * image + share * _warp(other.pixels, place, sampling.crop)
         if self._donors and not local and rng.random() < sampling.paste:
             for _ in range(rng.integers(1, 4)):
                 _paste(image, mask, self._donors[rng.integers(len(self._donors))], (sx, sy), rng)
@@ -183,7 +186,7 @@ class CropSampler:
         image, mask = np.ascontiguousarray(image[flips]), np.ascontiguousarray(mask[flips])
         return image if plain else jitter_intensity(image, rng), mask
 
-    def _cut(
+    def _place(
         self,
         frame: LabelledFrame,
         sx: float,
@@ -193,8 +196,8 @@ class CropSampler:
         *,
         exact: bool,
         angle: float = 0.0,
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Cuts a crop out of the scaled frame; what lies outside is reflected in, as padding does at run time."""
+    ) -> NDArray[np.float64]:
+        """Draws where a crop lies in the scaled frame: float64 [2, 3], from the crop's pixels to the frame's."""
         size = self.sampling.crop
         origin = []
         for axis, (length, scale) in enumerate(((frame.mask.shape[1], sx), (frame.mask.shape[0], sy))):
@@ -215,12 +218,13 @@ class CropSampler:
             pivot = (centre - matrix[:, 2]) * (sx, sy) if centre is not None else ((size - 1) / 2,) * 2
             turn = cv2.getRotationMatrix2D(tuple(map(float, pivot)), np.degrees(angle), 1.0)
             matrix = matrix @ np.vstack([turn, (0.0, 0.0, 1.0)])
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        image = cv2.warpAffine(frame.pixels, matrix, (size, size), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
-        soft = cv2.warpAffine(
-            frame.mask.astype(np.float32), matrix, (size, size), flags=flags, borderMode=cv2.BORDER_REFLECT_101
-        )
-        return image, (soft >= 0.5).astype(np.float32)
+        return matrix
+
+
+def _warp(pixels: NDArray[np.float32], place: NDArray[np.float64], size: int) -> NDArray[np.float32]:
+    """Cuts a crop out; what lies outside of the frame is reflected in, as padding does at run time."""
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(pixels, place, (size, size), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
 
 
 def without_targets(frame: LabelledFrame) -> LabelledFrame:

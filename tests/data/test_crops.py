@@ -78,13 +78,13 @@ def test_every_frame_is_seen_once_per_epoch(frames: list[LabelledFrame], monkeyp
     sampling = dataclasses.replace(SAMPLING, batch=5, paste=0.0, background_share=0.0)
     sampler = CropSampler(marked, [], sampling)
     seen: list[int] = []
-    original = sampler._cut
+    original = sampler._place
 
-    def spy(frame: LabelledFrame, *rest: object, **settings: object) -> tuple[np.ndarray, np.ndarray]:
+    def spy(frame: LabelledFrame, *rest: object, **settings: object) -> np.ndarray:
         seen.append(next(i for i, f in enumerate(marked) if f is frame))
         return original(frame, *rest, **settings)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(sampler, "_cut", spy)
+    monkeypatch.setattr(sampler, "_place", spy)
     for step in range(3):
         sampler.batch(step)
         assert sorted(seen[-5:]) == [0, 1, 2, 3, 4]
