@@ -112,8 +112,9 @@ _BASE = _VARIED.replace(model="mlcl-base", ema=0.999, final_share=0.05, squared_
 _QUIET = MappingProxyType({"alarm": 0.5, "background_share": 0.35})
 _CALM = MappingProxyType({"alarm": 0.35, "background_share": 0.3})
 
-#: Turned, skewed and mixed crops.
+#: Turned, skewed and mixed crops; or more of each.
 _TURNED = MappingProxyType({"turned_share": 0.5, "skew": 0.3, "mixed_share": 0.4})
+_TOSSED = MappingProxyType({"turned_share": 0.7, "skew": 0.5, "mixed_share": 0.6})
 
 _RECIPES = (
     # mlcl-edge: from random weights; from those, quieter; from those with every frame, less so, and the mean of both.
@@ -130,12 +131,24 @@ _RECIPES = (
     # edge-v13 with every frame, and a mean of both, three parts of the new to one of the old.
     _EDGE.replace(name="edge-v15", epochs=200, learning_rate=2e-3, **_CALM, **_TURNED),
     _EDGE.replace(name="edge-v16", epochs=240, learning_rate=1e-3, start_share=0.25, fold=0, **_CALM, **_TURNED),
+    # More of the same, and longer: from edge-v16 with every frame.
+    _EDGE.replace(name="edge-v17", epochs=300, learning_rate=1.5e-3, final_share=0.03, fold=0, **_CALM, **_TOSSED),
     # mlcl-base: from random weights on small crops, which leave two fifths of the work of a step and hold nearly every
     # target whole; from those on larger ones; from those, quieter. Fold 1 is held out of all three.
     _BASE.replace(name="base-v2", crop=160, epochs=150, learning_rate=1.5e-3, final_share=0.3, validate_every=50),
     _BASE.replace(name="base-v3", crop=256, epochs=30, learning_rate=4.5e-4, ema=0.998, validate_every=15),
     _BASE.replace(
         name="base-v4", crop=192, epochs=160, learning_rate=1e-3, squared_share=0.6, validate_every=40, **_QUIET
+    ),
+    _BASE.replace(
+        name="base-v6",
+        crop=192,
+        epochs=100,
+        learning_rate=1e-3,
+        squared_share=0.6,
+        validate_every=50,
+        **_CALM,
+        **_TOSSED,
     ),
     # The authors' networks and what came before them, at one equal budget: 3,808 crops of fold 1's training part.
     *(
