@@ -140,16 +140,6 @@ _RECIPES = (
     _BASE.replace(
         name="base-v4", crop=192, epochs=160, learning_rate=1e-3, squared_share=0.6, validate_every=40, **_QUIET
     ),
-    _BASE.replace(
-        name="base-v6",
-        crop=192,
-        epochs=100,
-        learning_rate=1e-3,
-        squared_share=0.6,
-        validate_every=50,
-        **_CALM,
-        **_TOSSED,
-    ),
     # The authors' networks and what came before them, at one equal budget: 3,808 crops of fold 1's training part.
     *(
         Recipe(name=f"{name}-v1", model=model, epochs=14, batch=4, validate_every=7)
