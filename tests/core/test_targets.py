@@ -147,6 +147,15 @@ def test_threshold_belongs_to_the_target() -> None:
     assert len(extract_targets(probability, frame, float(np.nextafter(np.float32(0.5), np.float32(1))))) == 0
 
 
+def test_probability_equals_the_threshold_that_it_is_nearest_to() -> None:
+    # As the metrics have it, too: as float32, 0.9 lies below the threshold of 0.9, and meets it.
+    frame = Preprocessor()(grey())
+    probability = blank(frame.shape)
+    probability[5, 5] = 0.9
+    assert probability[5, 5].item() < 0.9
+    assert len(extract_targets(probability, frame, 0.9)) == 1
+
+
 def test_connectivity_joins_or_parts_diagonals() -> None:
     frame = Preprocessor()(grey())
     probability = blank(frame.shape)
