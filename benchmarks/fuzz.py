@@ -364,7 +364,8 @@ def _read_lines(path: Path) -> object:
     from irdet.runtime.resume import resume
 
     shutil.copy(path, path.with_name("targets.jsonl"))
-    return resume(path.parent)
+    done = resume(path.parent)
+    return None if done is None else done.frame
 
 
 FORMATS: dict[str, Format] = {

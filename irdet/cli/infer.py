@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -167,7 +168,7 @@ def infer(
     from irdet.core.threshold import parse_threshold, threshold_record
     from irdet.runtime.detector import Detector
     from irdet.runtime.follow import Follower
-    from irdet.runtime.pipeline import Stalled, Watch, run
+    from irdet.runtime.pipeline import RunSummary, Stalled, Watch, run
     from irdet.runtime.resume import after
     from irdet.runtime.resume import resume as last_complete
     from irdet.runtime.sinks import WindowSink
@@ -179,14 +180,15 @@ def infer(
 
     follower = None if tracking is None else Follower(tracking, stabilise)
     window = WindowSink(f"irdet: {source}") if show else None
+    done = None if resume is None else last_complete(resume)
     try:
-        if resume is not None:
-            taken = after(taken, last_complete(resume))
-        opened = open_source(source, taken)
+        opened = open_source(source, taken if done is None else after(taken, done.frame))
     except NothingLeft as error:
-        if resume is None:
+        if done is None:
             raise
         tell(f"nothing is left to do in {resume}: {error}")
+        if as_json:
+            print_json({**RunSummary(source).to_dict(), "files": []})
         return
     with (
         signals() as stop,
@@ -195,6 +197,13 @@ def infer(
     ):
         if resume is not None and frames.live:
             raise UsageError(f"--resume is for what can be read again, and {frames.name} is live")
+        if done is not None:
+            if done.source not in (None, here := frames.name_of(done.frame)):
+                raise UsageError(
+                    f"--resume {resume}: its frame {done.frame} is of {done.source}, that of {source} is {here}: "
+                    "give the source of that run, as it was"
+                )
+            preprocessor.begin(done.range)
         if not frames.live and frames.length != 1:
             engine.spread()  # nobody waits for a single frame
         detector = Detector(
@@ -215,7 +224,7 @@ def infer(
             tell(f"{engine.info.variant} was not trained on locally normalised frames: expect more false targets")
         folder = resume or run_folder(output, "infer", frames.name, exist_ok)
         sinks = results.sinks(folder, frames)
-        _spare(source, sinks)
+        _spare(source, folder, sinks)
         frames.skipped.listen(lambda one: console().print(f"skipped: {one.reason}", markup=False, soft_wrap=True))
         sample = _Sample()
         watch = Watch(
@@ -241,7 +250,7 @@ def infer(
 
     if rest := summary.skipped_frames - sum(skipped.frames for skipped in summary.skipped):
         console().print(f"skipped: {rest} more", markup=False)
-    files = [sink.path for sink in sinks if sink.path is not None]
+    files = [sink.path for sink in sinks if sink.path is not None and sink.path.exists()]
     if as_json:
         about = {
             "model": engine.info.variant,
@@ -280,10 +289,12 @@ def _read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
     return pixels != 0 if pixels.ndim == 2 else (pixels[:, :, :3] != 0).any(axis=2)
 
 
-def _spare(source: str, sinks: list[Sink]) -> None:
-    """Refuses to write over what is read, which --exist-ok would allow."""
+def _spare(source: str, folder: Path, sinks: list[Sink]) -> None:
+    """Refuses to write over what is read, which --exist-ok would allow: files, and folders of pictures."""
+    read = {Path(one) for one in ([source] if os.path.exists(source) else glob.glob(source, recursive=True))}
+    read |= {one.parent for one in read if one.is_file() and one.parent.resolve() != folder.resolve()}
     for sink in sinks:
-        if sink.path is not None and sink.path.exists() and Path(source).exists() and sink.path.samefile(source):
+        if sink.path is not None and sink.path.exists() and any(map(sink.path.samefile, read)):
             raise UsageError(f"{source} would be overwritten by its own results: choose another --output")
 
 

@@ -129,7 +129,7 @@ class Results:
         return [*sinks, RotatingSink(folder, lambda part: self._files(part, source), parse_rotation(self.rotate))]
 
     def _files(self, folder: Path, source: Source) -> Sequence[Sink]:
-        from irdet.runtime.resume import free_name
+        from irdet.runtime.resume import finished, free_name
         from irdet.runtime.sinks import CsvSink, JsonLinesSink, MaskSink, PictureSink, VideoSink
         from irdet.runtime.stream_sinks import CocoSink
         from irdet.runtime.track_sinks import MotSink, TrackCsvSink, TrackLinesSink
@@ -146,11 +146,14 @@ class Results:
             ]
         if self.coco:
             sinks.append(CocoSink(folder / "coco.json"))
+        done: list[tuple[int, str]] = []
+        if self.resumed and not source.is_video:
+            done = [(one.frame, one.source or "") for one in finished(folder)]
         if self.masks:
-            sinks.append(MaskSink(folder / "masks"))
+            sinks.append(MaskSink(folder / "masks", done))
         if self.pictures and source.is_video:
             video = folder / "annotated.mkv"
             sinks.append(VideoSink(free_name(video) if self.resumed else video, source.fps))
         elif self.pictures:
-            sinks.append(PictureSink(folder / "annotated"))
+            sinks.append(PictureSink(folder / "annotated", done))
         return sinks

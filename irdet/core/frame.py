@@ -45,6 +45,7 @@ class Frame:
             or locally mapped ones. Corrected counts are float32.
         lsb: One count of the source in units of `counts`: 1 for integer sources, 0 for float ones.
         bad: bool [H, W], pixels whose value was not usable and was replaced; None where there are none.
+        range: The counts that became 0 and 1, where they follow the data (deep sources); None where they do not.
         index: Number of the frame in its source, from 0.
         time: Seconds since the start of the source; None where it has no clock.
         source: Name for messages and records.
@@ -54,6 +55,7 @@ class Frame:
     raw: NDArray[np.generic] | None = None
     lsb: float = 1.0
     bad: NDArray[np.bool_] | None = None
+    range: tuple[float, float] | None = None
     index: int = 0
     time: float | None = None
     source: str = ""
@@ -159,21 +161,29 @@ class Preprocessor:
         if self._local is not None:
             pixels = self._local(values, QUANTISATION_NOISE * lsb)
         else:
-            low, high = self._range(values[~bad] if some_bad else values, raw.dtype)
+            low, high = self._declared or self._follow(values[~bad] if some_bad else values, raw.dtype)
             pixels = np.clip((values - np.float32(low)) / np.float32(high - low), 0.0, 1.0)
         return Frame(
             pixels.astype(np.float32, copy=False),
             raw=values if some_bad or self._correction is not None else raw,
             lsb=lsb,
             bad=bad if some_bad else None,
+            range=self._running,
             index=index,
             time=time,
             source=source,
         )
 
-    def _range(self, values: NDArray[np.float32], dtype: np.dtype) -> tuple[float, float]:
-        if self._declared is not None:
-            return self._declared
+    def begin(self, range: tuple[float, float] | None = None) -> None:
+        """Has the next frame be the first of its sequence, or the one after a frame of an earlier run.
+
+        Args:
+            range: `Frame.range` of the frame before the next; None where there is none, as between images that have
+                nothing to do with one another.
+        """
+        self._running = range
+
+    def _follow(self, values: NDArray[np.float32], dtype: np.dtype) -> tuple[float, float]:
         low, high = float(values.min()), float(values.max())
         if self._running is None:
             if dtype == np.bool_ or (np.issubdtype(dtype, np.floating) and low >= 0.0 and high <= 1.0):

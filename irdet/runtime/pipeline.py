@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from irdet.core.errors import FrameError, IrdetError
@@ -71,20 +71,20 @@ class RunSummary:
     """
 
     source: str
-    frames: int
-    skipped: tuple[Skipped, ...]
-    skipped_frames: int
-    dropped_frames: int
-    targets: int
-    frames_with_targets: int
-    times: Mapping[str, float]
-    seconds: float
+    frames: int = 0
+    skipped: tuple[Skipped, ...] = ()
+    skipped_frames: int = 0
+    dropped_frames: int = 0
+    targets: int = 0
+    frames_with_targets: int = 0
+    times: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
     stopped: bool = False
 
     @property
     def fps(self) -> float:
         """Frames per second of the whole run."""
-        return self.frames / self.seconds
+        return self.frames / self.seconds if self.frames else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the summary as JSON values; `stages` has the total (s) and the mean per frame (ms) of each."""
@@ -255,6 +255,8 @@ class _Item:
 def _read(source: Source, preprocessor: Preprocessor, clock: _Clock) -> Iterator[_Item]:
     for raw in clock.each("decode", source):
         captured = time.monotonic()
+        if raw.time is None:
+            preprocessor.begin()  # images have nothing to do with one another
         try:
             with clock("preprocess"):
                 frame = preprocessor(raw.pixels, raw.index, raw.time, raw.name)

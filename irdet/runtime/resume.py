@@ -6,8 +6,10 @@ import contextlib
 import csv
 import io
 import json
+import math
 import os
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from irdet.core.errors import IrdetError, UsageError
@@ -20,22 +22,40 @@ LONGEST = 1 << 29
 _STEP = 1 << 16
 
 
-def resume(folder: Path) -> int | None:
+@dataclass(frozen=True)
+class Done:
+    """The last frame that a run finished.
+
+    Attributes:
+        frame: Its number in its source.
+        source: What the frame was called; None where its line does not tell.
+        range: Its `Frame.range`, from which that of the next frame follows.
+    """
+
+    frame: int
+    source: str | None = None
+    range: tuple[float, float] | None = None
+
+
+def resume(folder: Path) -> Done | None:
     """Finds the last frame that a run finished, and cuts `targets.jsonl` and `targets.csv` behind it.
 
-    A frame's line is written before its rows, so the last frame counts only where all its rows are there.
+    A frame's line is written before its rows, so the last frame counts only where all its rows are there. Of a run that
+    was stopped before its first frame, an empty folder is left.
 
     Args:
         folder: The run's folder.
 
     Returns:
-        The number of that frame in its source; None where none was finished.
+        That frame; None where none was finished.
 
     Raises:
         UsageError: The folder holds no run of `irdet infer`.
         IrdetError: Its files cannot be read or cut.
     """
     lines, rows = folder / "targets.jsonl", folder / "targets.csv"
+    if folder.is_dir() and not any(folder.iterdir()):
+        return None
     if not lines.is_file():
         raise UsageError(f"--resume {folder}: no targets.jsonl of a run is there")
     try:
@@ -45,18 +65,32 @@ def resume(folder: Path) -> int | None:
             _cut(lines, 0)
             rows.unlink(missing_ok=True)
             return None
-        number, targets = _frame(lines, last)
+        done: Done | None
+        done, targets = _frame(lines, last)
         if rows.is_file():
-            _cut_rows(rows, number)
-            if _rows_of(rows, number) != targets:
+            _cut_rows(rows, done.frame)
+            if _rows_of(rows, done.frame) != targets:
                 end -= len(last)
                 last = _last_line(lines, end)
-                number = -1 if last is None else _frame(lines, last)[0]
-                _cut_rows(rows, number)
+                done = None if last is None else _frame(lines, last)[0]
+                _cut_rows(rows, -1 if done is None else done.frame)
         _cut(lines, end)
     except OSError as error:
         raise IrdetError(f"cannot resume {folder}: {error.strerror or error}") from error
-    return number if number >= 0 else None
+    return done
+
+
+def finished(folder: Path) -> Iterator[Done]:
+    """Yields the frames of a run that `resume` has cut, in order.
+
+    Raises:
+        IrdetError: A line is no frame.
+    """
+    lines = folder / "targets.jsonl"
+    if lines.is_file():
+        with lines.open("rb") as file:
+            for line in file:
+                yield _frame(lines, line)[0]
 
 
 def after(options: SourceOptions, last: int | None) -> SourceOptions:
@@ -125,14 +159,16 @@ def _last_line(path: Path, end: int) -> bytes | None:
             step *= 4
 
 
-def _frame(path: Path, line: bytes) -> tuple[int, int]:
+def _frame(path: Path, line: bytes) -> tuple[Done, int]:
     """Returns a line's frame and the number of its targets."""
     with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
         record = json.loads(line)
-        number, targets = record["frame"], record["targets"]
-        if type(number) is int and number >= 0 and isinstance(targets, list):
-            return number, len(targets)
-    raise IrdetError(f"{path}: its last line is no frame of irdet's, so the run cannot be gone on with")
+        number, targets, source = record["frame"], record["targets"], record.get("source")
+        low, high = map(float, record.get("range") or (0, 0))
+        if type(number) is int and number >= 0 and isinstance(targets, list) and -math.inf < low <= high < math.inf:
+            name = source if isinstance(source, str) else None
+            return Done(number, name, (low, high) if record.get("range") else None), len(targets)
+    raise IrdetError(f"{path}: a line is no frame of irdet's, so the run cannot be gone on with")
 
 
 def _rows_of(path: Path, number: int) -> int:

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal, Protocol, TextIO
@@ -82,7 +82,7 @@ class Sink(Protocol):
 
 
 class JsonLinesSink:
-    """One line of strict JSON a frame: `frame`, `time` (s or null), `source`, `targets`. See `Sink`.
+    """One line of strict JSON a frame, as `frame_record` has it. See `Sink`.
 
     Each line is handed to the system before the next frame, so a run that is killed keeps every finished one.
 
@@ -218,13 +218,14 @@ class PictureSink:
 
     Args:
         folder: The folder to write into.
+        done: Number and source of the frames that were written before.
     """
 
     wants_picture: ClassVar[bool] = True
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, done: Iterable[tuple[int, str]] = ()) -> None:
         self.path: Path | None = folder
-        self._names = _PngNames(folder)
+        self._names = _PngNames(folder, done)
 
     def write(self, detection: Detection, picture: NDArray[np.uint8] | None) -> None:
         """Writes the picture."""
@@ -240,13 +241,14 @@ class MaskSink:
 
     Args:
         folder: The folder to write into.
+        done: Number and source of the frames that were written before.
     """
 
     wants_picture: ClassVar[bool] = False
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, done: Iterable[tuple[int, str]] = ()) -> None:
         self.path: Path | None = folder
-        self._names = _PngNames(folder)
+        self._names = _PngNames(folder, done)
 
     def write(self, detection: Detection, picture: NDArray[np.uint8] | None = None) -> None:
         """Writes the mask."""
@@ -297,17 +299,22 @@ class WindowSink:
 
 
 def frame_line(detection: Detection) -> str:
-    """Returns a frame's line of JSON, ended: `frame`, `time` (s or null), `source`, `targets`."""
+    """Returns a frame's line of JSON, ended."""
     return json.dumps(frame_record(detection), allow_nan=False) + "\n"
 
 
 def frame_record(detection: Detection) -> dict[str, Any]:
-    """Returns what is written of a frame as JSON values."""
+    """Returns what is written of a frame as JSON values.
+
+    That is `frame`, `time` (s or null), `source`, `range` (the counts that became 0 and 1; of deep frames alone, where
+    they follow the data) and `targets`.
+    """
     frame = detection.frame
     return {
         "frame": frame.index,
         "time": _seconds(frame.time),
         "source": frame.source,
+        **({} if frame.range is None else {"range": list(frame.range)}),
         "targets": [_record(target) for target in detection.targets],
     }
 
@@ -353,21 +360,30 @@ class TextFile:
 
 
 class _PngNames:
-    """Names a PNG after the frame's source, or after its number where the source is a video."""
+    """Names a PNG after the frame's source, or after its number where the source is a video.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: The folder that they lie in.
+        done: Number and source of the images that have theirs.
+    """
+
+    def __init__(self, folder: Path, done: Iterable[tuple[int, str]] = ()) -> None:
         self._folder = folder
         self._taken: set[str] = set()
+        for index, source in done:
+            self._name(index, source)
 
     def next(self, frame: Frame) -> Path:
-        flat = re.sub(r"[/\\:]+", "_", frame.source) or "frame"
-        name = PurePosixPath(flat).stem
-        if frame.time is not None:
-            name = f"{frame.index:06d}"
-        elif name in self._taken:  # a.png and a.tif, or the same name in two folders
-            name = flat if flat not in self._taken else f"{flat}-{frame.index}"
-        self._taken.add(name)
+        name = f"{frame.index:06d}" if frame.time is not None else self._name(frame.index, frame.source)
         return self._folder / f"{name}.png"
+
+    def _name(self, index: int, source: str) -> str:
+        flat = re.sub(r"[/\\:]+", "_", source) or "frame"
+        name = PurePosixPath(flat).stem
+        if name in self._taken:  # a.png and a.tif, or the same name in two folders
+            name = flat if flat not in self._taken else f"{flat}-{index}"
+        self._taken.add(name)
+        return name
 
 
 @contextmanager

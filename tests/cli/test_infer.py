@@ -290,6 +290,30 @@ def test_a_run_does_not_write_over_its_source(irdet_command: Command, model: Pat
     assert Path("annotated.mkv").read_bytes() == before
 
 
+@pytest.mark.parametrize("source", ["out/annotated/a.png", "out/annotated/*.png", "out/annotated", "out/masks/a.png"])
+def test_a_run_does_not_write_over_its_images(irdet_command: Command, model: Path, source: str) -> None:
+    save(Path("a.png"), scene())
+    assert irdet_command("infer", "a.png", "--model", model, "-o", "out", "--masks").code == 0
+    before = {path: path.read_bytes() for path in Path("out").rglob("*.png")}
+    result = irdet_command("infer", source, "--model", model, "-o", "out", "--masks", "--exist-ok")
+    assert result.code == 2 and "overwritten" in result.err
+    assert {path: path.read_bytes() for path in Path("out").rglob("*.png")} == before
+    assert irdet_command("infer", "a.png", "--model", model, "-o", ".", "--exist-ok").code == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes are Linux's")
+def test_names_that_are_no_utf8(irdet_command: Command, model: Path) -> None:
+    Path("images").mkdir()
+    for name in (b"k\xe4lte.png", b"z.png"):
+        save(Path("images") / os.fsdecode(name), scene())
+    result = irdet_command("infer", "images", "--model", model, "-o", "out")
+    assert result.code == 0, result.err
+    lines = [json.loads(line) for line in Path("out/targets.jsonl").read_text("utf-8").splitlines()]
+    assert [line["source"] for line in lines] == ["k\ufffdlte.png", "z.png"] and all(line["targets"] for line in lines)
+    assert "k\ufffdlte.png" in Path("out/targets.csv").read_text("utf-8")
+    assert len(list(Path("out/annotated").iterdir())) == 2
+
+
 def test_show_says_which_package_gives_windows(irdet_command: Command, model: Path, monkeypatch: Any) -> None:
     def no_windows(*arguments: object) -> None:
         raise cv2.error("The function is not implemented")

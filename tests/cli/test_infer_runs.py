@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and named pi
 
 def frame(index: int) -> NDArray[np.uint16]:
     pixels = np.random.default_rng(index).integers(2000, 2100, (HEIGHT, WIDTH)).astype("<u2")
-    pixels[20:23, index % 80 + 5 : index % 80 + 8] = 9000
+    pixels[20:23, index % 80 + 5 : index % 80 + 8] = 9000 - 50 * (index % 30)  # so that the range moves
     return pixels
 
 
@@ -135,18 +135,18 @@ def test_heartbeats(tmp_path: Path) -> None:
 def test_a_killed_run_is_gone_on_with_and_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
     source = raw_file(tmp_path / "clip.raw", 300)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert infer(source, "-o", whole, "--no-video", "--quiet", "--range", "1000,10000").wait(60) == 0
+    assert infer(source, "-o", whole, "--no-video", "--quiet").wait(60) == 0
     kills = 0
     words: tuple[object, ...] = ("-o", cut)
     for delay in (5, 60, 150):
-        run = infer(source, *words, "--no-video", "--quiet", "--range", "1000,10000")
+        run = infer(source, *words, "--no-video", "--quiet")
         wait_for_lines(cut, delay)
         run.kill()
         run.communicate()
         kills += run.returncode == -signal.SIGKILL
         words = ("--resume", cut)
     assert kills >= 1
-    last = infer(source, "--resume", cut, "--no-video", "--quiet", "--range", "1000,10000")
+    last = infer(source, "--resume", cut, "--no-video", "--quiet")
     _, said = last.communicate(timeout=60)
     assert last.returncode == 0, said
     for name in ("targets.jsonl", "targets.csv"):
@@ -167,6 +167,58 @@ def test_resumed_videos_are_numbered(tmp_path: Path) -> None:
         said = again.communicate()[1]
         assert again.returncode == 0 and "nothing is left to do" in said, said
         assert (out / "targets.jsonl").read_bytes() == before and not (out / "annotated-3.mkv").exists()
+
+
+def test_going_on_with_another_source_is_misuse(irdet_command: Callable[..., Any], tmp_path: Path) -> None:
+    one, two = raw_file(tmp_path / "one.raw", 9), raw_file(tmp_path / "two.raw", 9)
+    out = tmp_path / "out"
+    words = ("--model", "tophat", *RAW, "--no-video", "--quiet")
+    assert irdet_command("infer", one, "-o", out, "--limit", 3, *words).code == 0
+    before = (out / "targets.jsonl").read_bytes()
+    done = irdet_command("infer", two, "--resume", out, *words)
+    assert done.code == 2 and "its frame 2 is of one.raw" in done.err and done.err.count("\n") == 1
+    assert (out / "targets.jsonl").read_bytes() == before
+    assert irdet_command("infer", one, "--resume", out, *words).code == 0 and numbers(out) == list(range(9))
+
+
+def test_going_on_when_nothing_is_left_is_json_too(irdet_command: Callable[..., Any], tmp_path: Path) -> None:
+    source, out = raw_file(tmp_path / "clip.raw", 5), tmp_path / "out"
+    words = ("--model", "tophat", *RAW, "--no-video", "--quiet", "--json")
+    first = json.loads(irdet_command("infer", source, "-o", out, *words).out)
+    again = irdet_command("infer", source, "--resume", out, *words)
+    record = json.loads(again.out)
+    assert again.code == 0 and first["frames"] == 5 and record["frames"] == 0 and record.keys() <= first.keys()
+
+
+def test_going_on_behind_what_cannot_be_read(irdet_command: Callable[..., Any], tmp_path: Path) -> None:
+    """The last image is damaged, or standard input has no more: the run is done, as it is for a video."""
+    import cv2
+
+    folder, out = tmp_path / "images", tmp_path / "out"
+    folder.mkdir()
+    for index in range(3):
+        cv2.imwrite(str(folder / f"{index}.png"), frame(index))
+    (folder / "3.png").write_bytes(b"no image")
+    words = ("--model", "tophat", "--no-video")
+    assert irdet_command("infer", folder, "-o", out, *words).code == 0
+    again = irdet_command("infer", folder, "--resume", out, *words)
+    assert again.code == 0 and "nothing is left to do" in again.err
+    raw = raw_file(tmp_path / "clip.raw", 4)
+    for option in ("-o", "--resume"):
+        with raw.open("rb") as piped:
+            run = infer("-", option, tmp_path / "piped", "--no-video", stdin=piped)
+            _, said = run.communicate(timeout=60)
+        assert run.returncode == 0, said
+    assert "nothing is left to do" in said and numbers(tmp_path / "piped") == [0, 1, 2, 3]
+
+
+def test_stopped_before_the_first_frame(tmp_path: Path) -> None:
+    """What such a run says to do next works."""
+    out = tmp_path / "out"
+    out.mkdir()
+    run = infer(raw_file(tmp_path / "clip.raw", 4), "--resume", out, "--no-video", "--quiet")
+    _, said = run.communicate(timeout=60)
+    assert run.returncode == 0 and numbers(out) == [0, 1, 2, 3], said
 
 
 def test_standard_output_for_the_next_program(tmp_path: Path) -> None:

@@ -57,6 +57,25 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
+def test_images_are_mapped_each_by_itself_and_stacks_in_their_order(tmp_path: Path, make_engine: MakeEngine) -> None:
+    """A hot image before a cold one must not take the cold one's contrast; in a stack the range follows slowly."""
+    rng = np.random.default_rng(0)
+    raw = [np.asarray(level + rng.integers(0, 100, (40, 50)), np.uint16) for level in (30000, 3000, 3100)]
+    for index, pixels in enumerate(raw):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), pixels)
+    np.save(tmp_path / "stack.npy", np.stack(raw))
+    follow = Preprocessor()
+    for where, wanted in (
+        (tmp_path, [Preprocessor()(pixels).pixels for pixels in raw]),
+        (tmp_path / "stack.npy", [follow(pixels).pixels for pixels in raw]),
+    ):
+        kept = ListSink()
+        with open_source(where) as source:
+            run(source, Preprocessor(), Detector(make_engine()), [kept])
+        for detection, mapped in zip(kept.detections, wanted, strict=True):
+            assert np.array_equal(detection.frame.pixels, mapped)
+
+
 def test_run_over_a_folder(folder: Path, tmp_path: Path, make_engine: MakeEngine) -> None:
     out, kept = tmp_path / "out", ListSink()
     seen: list[int] = []
@@ -223,6 +242,9 @@ class Made:
             pixels[10:12, index % 60 : index % 60 + 2] = 250
             self.given += 1
             yield RawFrame(pixels, index, index / 25, self.name)
+
+    def name_of(self, index: int) -> str:
+        return self.name
 
     def close(self) -> None:
         pass

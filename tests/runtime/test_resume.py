@@ -3,13 +3,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irdet.core.errors import IrdetError, UsageError
+from irdet.core.frame import Preprocessor
 from irdet.runtime.detector import Detection
-from irdet.runtime.resume import after, free_name, resume
+from irdet.runtime.resume import Done, after, finished, free_name, resume
 from irdet.runtime.sinks import CsvSink, JsonLinesSink
 from irdet.runtime.sources import NothingLeft, SourceOptions
 
@@ -49,8 +51,8 @@ def test_wherever_it_was_killed_the_files_end_as_if_it_had_not_been(
             (folder / "targets.jsonl").write_bytes(lines[:cut])
             (folder / "targets.csv").write_bytes(table[: len(table) - missing])
             last = resume(folder)
-            assert last is None or last <= done - 1
-            _write(folder, detections[0 if last is None else last + 1 :], go_on=True)
+            assert last is None or last.frame <= done - 1
+            _write(folder, detections[0 if last is None else last.frame + 1 :], go_on=True)
             assert _texts(folder) == (lines, rows)
             tried += 1
     assert tried > 50
@@ -61,21 +63,48 @@ def test_rows_that_are_ahead_of_the_lines_are_cut(tmp_path: Path, detect: Callab
     _write(tmp_path, detections)
     lines, _ = _texts(tmp_path)
     (tmp_path / "targets.jsonl").write_bytes(b"".join(lines.splitlines(keepends=True)[:2]))
-    assert resume(tmp_path) == 1
+    assert resume(tmp_path) == Done(1, "a.png")
     assert {row.split(b",")[0] for row in _texts(tmp_path)[1].splitlines()[1:]} == {b"0", b"1"}
 
 
 def test_a_run_without_targets(tmp_path: Path, detect: Callable[..., Detection]) -> None:
     _write(tmp_path, [detect(index, targets=0) for index in range(3)])
     before = _texts(tmp_path)
-    assert resume(tmp_path) == 2 and _texts(tmp_path) == before
+    assert resume(tmp_path) == Done(2, "a.png") and _texts(tmp_path) == before
 
 
 def test_no_run(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no targets\.jsonl"):
+        resume(tmp_path / "none")
+    assert resume(tmp_path) is None, "an empty folder is of a run that was stopped before its first frame"
+    (tmp_path / "other").write_text("")
+    with pytest.raises(UsageError, match=r"no targets\.jsonl"):
         resume(tmp_path)
     (tmp_path / "targets.jsonl").write_text("")
     assert resume(tmp_path) is None
+
+
+@given(st.lists(st.integers(0, 65535), min_size=6, max_size=6), st.integers(0, 5))
+def test_the_range_of_a_deep_source_goes_on(
+    tmp_path_factory: pytest.TempPathFactory, levels: list[int], done: int
+) -> None:
+    """The frames after the last one that is done are mapped as if the run had not been cut off there."""
+    folder = tmp_path_factory.mktemp("run")
+    raw = [np.array([[level, level // 2, 7]], np.uint16) for level in levels]
+    whole, rest = Preprocessor(), Preprocessor()
+    wanted = [whole(pixels, index, index / 25) for index, pixels in enumerate(raw)]
+    _write(folder, [Detection(frame, np.zeros((1, 3), np.float32), (), 0.5) for frame in wanted[: done + 1]])
+    last = resume(folder)
+    assert last is not None and last.range == wanted[done].range is not None
+    rest.begin(last.range)
+    for index in range(done + 1, 6):
+        assert np.array_equal(rest(raw[index], index, index / 25).pixels, wanted[index].pixels)
+
+
+def test_finished_frames(tmp_path: Path, detect: Callable[..., Detection]) -> None:
+    assert list(finished(tmp_path)) == []
+    _write(tmp_path, [detect(index, None, f"{index}.png") for index in range(3)])
+    assert list(finished(tmp_path)) == [Done(index, f"{index}.png") for index in range(3)]
 
 
 @settings(max_examples=150)
@@ -89,10 +118,20 @@ def test_any_bytes_give_a_number_or_one_line(tmp_path_factory: pytest.TempPathFa
     except IrdetError as error:
         assert "\n" not in str(error)
     else:
-        assert number is None or number >= 0
+        assert number is None or number.frame >= 0
 
 
-@pytest.mark.parametrize("line", ["[]", "{}", '{"frame": -1, "targets": []}', '{"frame": true, "targets": []}', "nul"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[]",
+        "{}",
+        '{"frame": -1, "targets": []}',
+        '{"frame": true, "targets": []}',
+        "nul",
+        '{"frame": 1, "targets": [], "range": [2, 1]}',
+    ],
+)
 def test_lines_that_are_no_frames(tmp_path: Path, line: str) -> None:
     (tmp_path / "targets.jsonl").write_text(line + "\n")
     with pytest.raises(IrdetError, match="no frame of irdet's"):

@@ -14,12 +14,21 @@ import numpy as np
 import pytest
 
 from irdet.core.errors import IrdetError, MissingDependency
+from irdet.core.frame import Preprocessor
 from irdet.core.images import read_image
 from irdet.core.targets import Target
 from irdet.runtime import sinks
-from irdet.runtime.detector import Detection
+from irdet.runtime.detector import Detection, Detector
 from irdet.runtime.draw import annotate
-from irdet.runtime.sinks import CsvSink, JsonLinesSink, MaskSink, PictureSink, VideoSink, WindowSink
+from irdet.runtime.sinks import (
+    CsvSink,
+    JsonLinesSink,
+    MaskSink,
+    PictureSink,
+    VideoSink,
+    WindowSink,
+    frame_record,
+)
 from irdet.runtime.sources import open_source
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,6 +60,16 @@ def test_json_lines_give_the_targets_back(tmp_path: Path, detect: Callable[..., 
             got = [back.x, back.y, back.score, back.peak, back.background, back.contrast, back.scr]
             assert got == pytest.approx(wanted, abs=6e-4)
     assert not detections[0].targets and detections[3].targets
+
+
+def test_lines_of_deep_frames_tell_their_range(make_engine: Callable[..., Any]) -> None:
+    detector, preprocess = Detector(make_engine()), Preprocessor()
+    for level, range_ in ((9000, (3, 9000)), (1000, (3, 8600))):
+        frame = preprocess(np.full((1, 2), level, np.uint16) - np.array([[0, level - 3]], np.uint16))
+        assert frame_record(detector.detect(frame))["range"] == pytest.approx(range_)
+    for other in (Preprocessor((0, 10)), Preprocessor(mode="local")):
+        assert "range" not in frame_record(detector.detect(other(np.full((1, 2), 5, np.uint16))))
+    assert "range" not in frame_record(detector.detect(Preprocessor()(np.full((1, 2), 5, np.uint8))))
 
 
 def test_csv_gives_the_targets_back(tmp_path: Path, detect: Callable[..., Detection]) -> None:
@@ -252,6 +271,10 @@ def test_pictures_are_named_after_their_source(tmp_path: Path, detect: Callable[
     names = sorted(path.name for path in tmp_path.rglob("*.png"))
     wanted = ["a.png", "b_a.png", "a.tif.png", "a.tif-3.png", ".._.._up.png", "wärme.png", "frame.png"]
     assert names == sorted(wanted) and not list(tmp_path.parent.glob("up.png"))
+    again = PictureSink(tmp_path / "annotated", [(0, "a.png"), (1, "b/a.png")])
+    detection = detect(2, None, "a.tif")
+    again.write(detection, np.zeros((60, 80, 3), np.uint8))
+    assert not read_image(tmp_path / "annotated" / "a.tif.png").any(), "a run that goes on keeps to the names"
     detection = detect(0, None, "a.png")
     assert np.array_equal(read_image(tmp_path / "annotated" / "a.png"), annotate(detection.frame, detection.targets))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
@@ -247,6 +248,10 @@ class Source(Protocol):
         """Yields the frames; those that cannot be read are left out and stand in `skipped`."""
         ...
 
+    def name_of(self, index: int) -> str:
+        """Returns what the frame of that number is called in messages and records."""
+        ...
+
     def close(self) -> None:
         """Frees the source; may be called from another thread, and again."""
         ...
@@ -256,6 +261,11 @@ class Source(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+def printable(name: str) -> str:
+    """Returns a file's name as it can be written: bytes that are no UTF-8 become the sign for that."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 class Closing:

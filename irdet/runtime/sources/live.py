@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from irdet.core.errors import IrdetError
+from irdet.core.errors import IrdetError, UsageError
 from irdet.core.images import quiet_opencv
 from irdet.runtime.sources.base import Closing, RawFrame, SkipLog, Skipped, Source, SourceOptions
 from irdet.runtime.sources.video import VideoSource, declared_length, keep_depth
@@ -91,6 +91,10 @@ class LiveSource(Closing):
     def __iter__(self) -> Iterator[RawFrame]:
         """Yields the frames that arrive."""
         return self._all
+
+    def name_of(self, index: int) -> str:
+        """Returns what every frame is called."""
+        return self._label
 
     def close(self) -> None:
         """Closes the stream; a wait for it ends.
@@ -174,9 +178,13 @@ def open_url(url: str, options: SourceOptions) -> Source:
 
     Raises:
         IrdetError: Nothing answers, or it sends no video.
+        UsageError: Not an address.
     """
-    parts = urlsplit(url)
     label = redacted(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise UsageError(f"{label} is no address: {error}") from error
     if parts.scheme.lower() not in SCHEMES:
         raise IrdetError(f"cannot read {label}: no protocol of {', '.join(SCHEMES)}")
 
@@ -248,8 +256,8 @@ def deep_frame(pixels: NDArray[np.generic], capture: cv2.VideoCapture) -> NDArra
 
 
 def redacted(url: str) -> str:
-    """Returns an address without the user and the password that it may hold."""
-    return re.sub(r"(?<=://)[^/@]*@", "", url)
+    """Returns an address without what it may hold of secrets: the user and the password, and what follows a `?`."""
+    return re.split(r"[?#]", re.sub(r"(?<=://)[^/]*@", "", url), maxsplit=1)[0]
 
 
 def _plain(text: str) -> str:

@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 
 from irdet.core.errors import FrameError, IrdetError
 from irdet.core.images import check_header, quiet_opencv, read_image
-from irdet.runtime.sources.base import Closing, RawFormat, RawFrame, SkipLog, Skipped, SourceOptions
+from irdet.runtime.sources.base import (
+    Closing,
+    NothingLeft,
+    RawFormat,
+    RawFrame,
+    SkipLog,
+    Skipped,
+    SourceOptions,
+    printable,
+)
 
 #: Suffixes of files that may hold several pages.
 TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
@@ -49,9 +58,8 @@ class _Numbered(Closing, ABC):
         first = next(frames, None)
         if first is None:
             reason = self.skipped.named[0].reason
-            raise IrdetError(
-                reason if len(numbers) == 1 else f"none of the {len(numbers)} images of {name} is readable: {reason}"
-            )
+            told = reason if len(numbers) == 1 else f"none of the {len(numbers)} images of {name} is readable: {reason}"
+            raise NothingLeft(told) if options.start else IrdetError(told)
         self.size = first.pixels.shape[1], first.pixels.shape[0]
         self._all = chain([first], frames)
 
@@ -61,7 +69,7 @@ class _Numbered(Closing, ABC):
 
     def _frames(self, numbers: Sequence[int]) -> Iterator[RawFrame]:
         for index in numbers:
-            name = self._name(index)
+            name = self.name_of(index)
             try:
                 pixels = self._read(index)
                 self._options.check_size(pixels.shape[1], pixels.shape[0], name)
@@ -71,8 +79,8 @@ class _Numbered(Closing, ABC):
                 yield RawFrame(pixels, index, None if self.fps is None else index / self.fps, name)
 
     @abstractmethod
-    def _name(self, index: int) -> str:
-        """Returns the name of a frame's file."""
+    def name_of(self, index: int) -> str:
+        """Returns what a frame is called: the name of its file."""
 
     @abstractmethod
     def _read(self, index: int) -> NDArray[np.generic]:
@@ -97,16 +105,17 @@ class ImageSource(_Numbered):
         self._root = root
         super().__init__(name, len(paths), options, is_video=False)
 
-    def _name(self, index: int) -> str:
+    def name_of(self, index: int) -> str:
+        """Returns what a frame is called: its path below the root."""
         path = self._paths[index]
-        return path.relative_to(self._root).as_posix() if path.is_relative_to(self._root) else str(path)
+        return printable(path.relative_to(self._root).as_posix() if path.is_relative_to(self._root) else str(path))
 
     def _read(self, index: int) -> NDArray[np.generic]:
         path = self._paths[index]
         pixels = read_image(path, self._options.max_pixels)
         if path.suffix.lower() in TIFF_SUFFIXES and (pages := count_pages(path)) > 1:
             reason = f"{path} has {pages} pages, of which a folder or a glob gives the first; name the file for all"
-            self.skipped.add(Skipped(self._name(index), reason, pages - 1))
+            self.skipped.add(Skipped(self.name_of(index), reason, pages - 1))
         return pixels
 
 
@@ -130,8 +139,9 @@ class TiffSource(_Numbered):
         self._block: list[NDArray[np.generic]] = []
         super().__init__(path.stem, pages, options, is_video=True)
 
-    def _name(self, index: int) -> str:
-        return self._path.name
+    def name_of(self, index: int) -> str:
+        """Returns what every frame is called: the file's name."""
+        return printable(self._path.name)
 
     def _read(self, index: int) -> NDArray[np.generic]:
         if not self._first <= index < self._first + len(self._block):
@@ -180,8 +190,9 @@ class NpySource(_Numbered):
         self._path = path
         super().__init__(path.stem, len(stack), options, is_video=True)
 
-    def _name(self, index: int) -> str:
-        return self._path.name
+    def name_of(self, index: int) -> str:
+        """Returns what every frame is called: the file's name."""
+        return printable(self._path.name)
 
     def _read(self, index: int) -> NDArray[np.generic]:
         # Touching mapped memory beyond the end of the file would kill the process.
@@ -224,8 +235,9 @@ class RawSource(_Numbered):
         """Closes the file."""
         self._file.close()
 
-    def _name(self, index: int) -> str:
-        return self._path.name
+    def name_of(self, index: int) -> str:
+        """Returns what every frame is called: the file's name."""
+        return printable(self._path.name)
 
     def _read(self, index: int) -> NDArray[np.generic]:
         try:

@@ -7,7 +7,7 @@ from itertools import chain
 from typing import BinaryIO
 
 from irdet.core.errors import IrdetError
-from irdet.runtime.sources.base import Closing, RawFormat, RawFrame, SkipLog, Skipped, SourceOptions
+from irdet.runtime.sources.base import Closing, NothingLeft, RawFormat, RawFrame, SkipLog, Skipped, SourceOptions
 
 
 class PipeSource(Closing):
@@ -40,14 +40,17 @@ class PipeSource(Closing):
         frames = self._read(layout, options, 1 / self.fps)
         first = next(frames, None)
         if first is None:
-            raise IrdetError(
-                f"cannot read {name}: it ended before frame {options.start} of {layout} ({layout.frame_bytes} bytes)"
-            )
+            told = f"cannot read {name}: it ended before frame {options.start} of {layout} ({layout.frame_bytes} bytes)"
+            raise NothingLeft(told) if options.start else IrdetError(told)
         self._frames = chain([first], frames)
 
     def __iter__(self) -> Iterator[RawFrame]:
         """Yields the frames."""
         return self._frames
+
+    def name_of(self, index: int) -> str:
+        """Returns what every frame is called."""
+        return self.name
 
     def close(self) -> None:
         """Closes the pipe, so that its writer learns that nobody listens."""

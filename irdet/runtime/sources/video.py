@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from irdet.core.errors import IrdetError
 from irdet.core.images import quiet_opencv
-from irdet.runtime.sources.base import Closing, NothingLeft, RawFrame, SkipLog, Skipped, SourceOptions
+from irdet.runtime.sources.base import Closing, NothingLeft, RawFrame, SkipLog, Skipped, SourceOptions, printable
 
 #: A video is at its end when so many frames in a row cannot be decoded.
 MAX_FAILED = 500
@@ -89,6 +89,10 @@ class VideoSource(Closing):
     def __iter__(self) -> Iterator[RawFrame]:
         """Yields the frames that can be decoded."""
         return self._frames
+
+    def name_of(self, index: int) -> str:
+        """Returns what every frame is called."""
+        return self._file
 
     def close(self) -> None:
         """Closes the file."""
@@ -174,7 +178,7 @@ def open_video(path: Path, options: SourceOptions) -> VideoSource:
         capture = cv2.VideoCapture(str(path.absolute()))
     if not capture.isOpened():
         raise IrdetError(f"cannot read {path}: {_why_not(head)}")
-    return VideoSource(capture, path.stem, path.name, options)
+    return VideoSource(capture, path.stem, printable(path.name), options)
 
 
 def declared_length(capture: cv2.VideoCapture) -> int | None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from irdet.core.errors import FrameError, IrdetError
+from irdet.core.errors import FrameError, IrdetError, UsageError
 from irdet.runtime.sources import SourceOptions, live, open_source
 from irdet.runtime.sources.live import FIRST_DELAY, LAST_DELAY, LiveSource, deep_frame, redacted
 
@@ -270,6 +270,14 @@ def test_other_protocols_are_refused(scheme: str) -> None:
 def test_redacted() -> None:
     assert redacted(URL) == "rtsp://mast.example/ir"
     assert redacted("http://host/a@b") == "http://host/a@b"
+    assert redacted("rtsp://user:pa@ss@host/x") == "rtsp://host/x"
+    assert redacted("rtsp://user:pa#s?s@host/x") == "rtsp://host/x"
+    assert redacted("http://host/x?user=a&password=secret") == "http://host/x"
+
+
+def test_what_is_no_address_is_misuse() -> None:
+    with pytest.raises(UsageError, match=r"rtsp://\[bad/x is no address"):
+        open_source("rtsp://user:secret@[bad/x")
 
 
 def test_deep_frames_of_old_and_new_opencv() -> None:
