@@ -88,6 +88,7 @@ class Wanted:
         ]
         command = ["irdet", "export", str(onnx)]
         command += [part for name, value in given if value is not None for part in (name, str(value))]
+        command += [f"--{part}" for part in (precision or "").split("+") if part]
         command += ["--hardware-compatible"] * self.hardware_compatible
         command += ["--version-compatible"] * self.version_compatible
         return BuildOptions(

@@ -121,8 +121,14 @@ def build_engine(
     precision = _precision(info, library, options)
     log = library.logger()
     device = _target(library, options)
-    if options.timing_cache is not None and library.rtx:
-        raise UsageError(f"{library} measures no tactics while it builds: leave --timing-cache out")
+    if library.rtx:
+        for name, given, why in (
+            ("--timing-cache", options.timing_cache is not None, "measures no tactics while it builds"),
+            ("--hardware-compatible", options.hardware_compatible, "takes the GPUs by --compute-capability"),
+            ("--version-compatible", options.version_compatible, "builds for its own version alone"),
+        ):
+            if given:
+                raise UsageError(f"{library} {why}: leave {name} out")
     builder = library.create("Builder", log)
     network = builder.create_network(_network_flags(library))
     _parse(library, network, onnx, log)
@@ -141,8 +147,9 @@ def build_engine(
         with replacing(options.timing_cache) as temporary:
             temporary.write_bytes(memoryview(cache.serialize()))
 
-    layers = _layers(library, content, log) if device is not None else {}
-    if layers and precision != "fp32" and not set(precision.split("+")) & set(layers):
+    here = device is not None and (not options.capabilities or device.capability in options.capabilities)
+    layers = _layers(library, content, options, log) if here else {}
+    if _lacks(precision, layers, library):
         raise IrdetError(f"{library} built {onnx} without one layer in {precision} ({_counted(layers)})")
     with replacing(out) as temporary:
         temporary.write_bytes(content)
@@ -162,8 +169,9 @@ def build_engine(
         command=options.command,
         report={"seconds": round(seconds, 1), "layers": layers, "warnings": log.warnings},
     ).write(out)
+    built = info.replace(precision=precision)
     return BuildReport(
-        out, sidecar, info, str(library), seconds, len(content), layers, tuple(w.strip() for w in log.warnings)
+        out, sidecar, built, str(library), seconds, len(content), layers, tuple(w.strip() for w in log.warnings)
     )
 
 
@@ -296,9 +304,11 @@ def _profile(
     return shapes
 
 
-def _layers(library: Library, plan: bytes, log: Any) -> dict[str, int]:
-    """Counts an engine's layers by the precision of their first output."""
+def _layers(library: Library, plan: bytes, options: BuildOptions, log: Any) -> dict[str, int]:
+    """Counts an engine's layers by precision."""
     runtime = library.create("Runtime", log)
+    if options.version_compatible:
+        runtime.engine_host_code_allowed = True  # such a plan brings its own runtime
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         raise IrdetError(f"{library} cannot load what it built: {last_line(log.errors)}")
@@ -307,13 +317,36 @@ def _layers(library: Library, plan: bytes, log: Any) -> dict[str, int]:
 
 
 def count_layers(text: str) -> dict[str, int]:
-    """Counts layers by precision in the inspector's JSON; what has no known one counts as `"other"`."""
+    """Counts layers by precision in the inspector's JSON; what has no known one counts as `"other"`.
+
+    That of a layer is its first output's. Of engines of free size the inspector tells no tensor's ("N/A due to dynamic
+    shapes"), so there it is that of its weights, where it has some.
+    """
     counts: Counter[str] = Counter()
     for layer in json.loads(text).get("Layers", []):
-        outputs = layer.get("Outputs", []) if isinstance(layer, dict) else []
-        form = str(outputs[0].get("Format/Datatype", "")).lower() if outputs else ""
-        counts[next((ours for theirs, ours in _FORMATS.items() if theirs in form), "other")] += 1
+        forms = _forms(layer) if isinstance(layer, dict) else []
+        known = (ours for form in forms for theirs, ours in _FORMATS.items() if theirs in form)
+        counts[next(known, "other")] += 1
     return dict(counts)
+
+
+def _forms(layer: dict[str, Any]) -> list[str]:
+    """What the inspector tells of a layer's precision, the surest first."""
+    outputs, weights = layer.get("Outputs"), layer.get("Weights")
+    told = [outputs[0].get("Format/Datatype", "")] if outputs else []
+    told += [weights.get("Type", "")] if isinstance(weights, dict) else []
+    return [str(one).lower() for one in told]
+
+
+def _lacks(precision: str, layers: dict[str, int], library: Library) -> bool:
+    """Tells whether an engine has no layer in its precision.
+
+    A strongly typed build cannot fall back in silence, so there a layer that tells none is no evidence.
+    """
+    known = set(layers) - {"other"}
+    if precision == "fp32" or not known or known & set(precision.split("+")):
+        return False
+    return not (library.strongly_typed and "other" in layers)
 
 
 def _counted(layers: dict[str, int]) -> str:

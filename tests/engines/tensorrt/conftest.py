@@ -41,6 +41,7 @@ class World:
         self.dynamic = False
         self.batch = 1
         self.layer_format = "Half"
+        self.flags_set: list[Any] = []
 
     def did(self, name: str) -> bool:
         """Notes a call; False where it is to fail."""
@@ -91,7 +92,7 @@ def fake_tensorrt(world: World) -> ModuleType:
     config = limited(
         "IBuilderConfig",
         clear_flag=method("clear_flag", None),
-        set_flag=method("set_flag", None),
+        set_flag=method("set_flag", world.flags_set.append),
         set_memory_pool_limit=method("set_memory_pool_limit", None),
         add_optimization_profile=method("add_optimization_profile", 0, -1),
         create_timing_cache=method("create_timing_cache", object()),
@@ -124,7 +125,11 @@ def fake_tensorrt(world: World) -> ModuleType:
     module.Builder = create_builder  # type: ignore[attr-defined]
     module.OnnxParser = create_parser  # type: ignore[attr-defined]
 
-    layers = {"Layers": [{"Name": "conv", "Outputs": [{"Format/Datatype": world.layer_format}]}]}
+    layers: dict[str, Any] = {"Layers": [{"Name": "conv", "Outputs": [{"Format/Datatype": world.layer_format}]}]}
+    if world.dynamic:  # then the real inspector tells the weights' type alone
+        outputs = [{"Format/Datatype": "N/A due to dynamic shapes"}]
+        weights = {"Type": world.layer_format, "Count": 144}
+        layers = {"Layers": [{"Name": "conv", "Outputs": outputs, "Weights": weights}, {"Outputs": outputs}, "text"]}
     addresses: dict[str, int] = {}
     current: dict[str, tuple[int, ...]] = {"shape": shape}
 
@@ -166,7 +171,15 @@ def fake_tensorrt(world: World) -> ModuleType:
     def create_runtime(logger: Any) -> Any:
         if not world.did("Runtime"):
             raise TypeError("pybind11::init(): factory function returned nullptr")
-        return limited("Runtime", deserialize_cuda_engine=method("deserialize_cuda_engine", engine))
+
+        def deserialize(self: Any, plan: bytes) -> Any:
+            # A plan that is version compatible brings its runtime along, which must be allowed to run.
+            refused = module.BuilderFlag.VERSION_COMPATIBLE in world.flags_set and not vars(self).get(
+                "engine_host_code_allowed"
+            )
+            return engine if world.did("deserialize_cuda_engine") and not refused else None
+
+        return limited("Runtime", deserialize_cuda_engine=deserialize)
 
     module.Runtime = create_runtime  # type: ignore[attr-defined]
     if "IProgressMonitor" in classes:

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from irdet.cli.build import Wanted
 from irdet.core.errors import IrdetError, ModelError, UsageError
 from irdet.engines import open_engine
+from irdet.engines.golden import Golden, GoldenSet, replay
 from irdet.engines.tensorrt.build import BuildOptions, build_engine
 from irdet.engines.tensorrt.sidecar import Sidecar, sidecar_path
 
@@ -40,7 +42,10 @@ def test_build_and_run(world: Any, installed: Install, write_onnx: WriteOnnx, tm
     )
     report = build_engine(write_onnx(**size), tmp_path / "best.trt", options)
     assert report.plan.read_bytes() == b"plan" and cache.read_bytes() == b"cache"
-    assert report.layers == {"fp16": 1} and report.library == f"TensorRT {world.version}"
+    assert (
+        report.layers == ({"fp16": 1, "other": 2} if dynamic else {"fp16": 1})
+        and report.library == f"TensorRT {world.version}"
+    )
     sidecar = Sidecar.read(report.plan)
     assert sidecar.gpu == "Orin" and sidecar.capabilities == ((8, 7),) and sidecar.version == world.version
     assert sidecar.profile == (((1, 1, 16, 16), (1, 1, 32, 48), (2, 1, 64, 64)) if dynamic else None)
@@ -127,6 +132,21 @@ def test_opening_fails_at_each_step(
         open_engine(plan)
     assert not world.alive, "everything made before is released"
     assert fail[0] in str(caught.value) or fail[0] in ("deserialize_cuda_engine", "Runtime")
+
+
+def test_layers_that_tell_nothing_are_no_evidence(
+    world: Any, installed: Install, write_onnx: WriteOnnx, tmp_path: Path
+) -> None:
+    world.dynamic, world.layer_format = True, "N/A due to dynamic shapes"
+    installed()
+    assert build_engine(write_onnx(), tmp_path / "best.trt").layers == {"other": 3}
+    world.layer_format = "Float"
+    installed()
+    if weak(world):
+        with pytest.raises(IrdetError, match=r"without one layer in fp16 \(1 fp32, 2 other\)"):
+            build_engine(write_onnx(), tmp_path / "best.trt")
+    else:  # a strongly typed build cannot fall back, and another layer may be the half one
+        assert build_engine(write_onnx(), tmp_path / "best.trt").layers == {"fp32": 1, "other": 2}
 
 
 @pytest.mark.parametrize("call", ["cudaMemcpyAsync", "execute_async_v3", "cudaStreamSynchronize", "cudaEventRecord"])
@@ -248,6 +268,26 @@ def test_sidecars_with_a_wrong_field(
         open_engine(plan)
 
 
+def test_golden_frames_of_sizes_beyond_the_profile_are_left_out(
+    world: Any, installed: Install, write_onnx: WriteOnnx, tmp_path: Path
+) -> None:
+    """What runs is compared; where nothing runs, the engine says what it takes."""
+    world.dynamic = True
+    installed()
+
+    def stored(*sizes: tuple[int, int]) -> Golden:
+        frames = [np.full((2, *size), 200, np.uint8) for size in sizes]
+        sets = tuple(GoldenSet(one, one / np.float32(510)) for one in frames)
+        return Golden(info.weights_sha256, info.threshold, sets)
+
+    with open_engine(build_engine(write_onnx(), tmp_path / "best.trt").plan) as engine:
+        info = engine.info
+        result = replay(engine, stored((16, 32), (64, 80), (64, 64)))
+        assert result.passed and (result.frames, result.left_out) == (4, 2)
+        with pytest.raises(UsageError, match="1 to 2 frames of 16x16 to 64x64 px, not 1 of 80x64"):
+            replay(engine, stored((64, 80)))
+
+
 def test_the_gpu_alone(world: Any, installed: Install, write_onnx: WriteOnnx, tmp_path: Path) -> None:
     installed()
     plan = build_engine(write_onnx(height=32, width=48), tmp_path / "best.trt").plan
@@ -261,7 +301,10 @@ def test_precision_comes_from_the_file(world: Any, installed: Install, write_onn
     installed()
     out = tmp_path / "b.trt"
     if weak(world):
-        assert build_engine(write_onnx("fp32"), out, BuildOptions(precision="fp16")).layers == {"fp16": 1}
+        wanted = Wanted(None, None, None, None, False, False)
+        report = build_engine(write_onnx("fp32"), out, wanted.options(Path("best.onnx"), out, "fp16"))
+        assert report.layers == {"fp16": 1} and report.info.precision == "fp16"
+        assert Sidecar.read(out).command == f"irdet export best.onnx --output {out} --fp16"
         with pytest.raises(UsageError, match="half scales"):
             build_engine(write_onnx("int8+fp16"), out)
     else:

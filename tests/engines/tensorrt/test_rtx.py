@@ -13,6 +13,7 @@ import pytest
 from irdet.core.errors import ModelError, UsageError
 from irdet.engines.tensorrt import build
 from irdet.engines.tensorrt.build import BuildOptions, build_engine
+from irdet.engines.tensorrt.cuda import Device
 from irdet.engines.tensorrt.sidecar import Sidecar
 
 pytest.importorskip("torch", reason="the networks need torch: pip install 'irdet[train]'")
@@ -78,6 +79,16 @@ def test_engines_are_built(exported: Callable[..., Path], tmp_path: Path, name: 
         assert sidecar.info.precision == precision and sidecar.capabilities == CARDS and sidecar.gpu is None
         assert sidecar.profile == (None if size else tuple((n, 1, h, w) for n, h, w in build.PROFILE))
         assert steps, "it tells how far it is"
+
+
+def test_an_engine_for_another_card_is_not_loaded_on_the_one_that_is_here(
+    exported: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "_target", lambda library, options: Device("RTX 4090", (8, 9)))
+    report = build_engine(
+        exported("mlcl-edge", "fp32", (64, 96)), tmp_path / "a.trt", BuildOptions(capabilities=((12, 0),))
+    )
+    assert report.layers == {} and Sidecar.read(report.plan).capabilities == ((12, 0),)
 
 
 def test_refusals(exported: Callable[..., Path], tmp_path: Path) -> None:
