@@ -34,6 +34,9 @@ SIZE = (512, 512)
 #: ONNX opset where none is asked for: what TensorRT 8.6 reads, and what half scales of Q/DQ need.
 OPSET, HALF_SCALE_OPSET = 17, 19
 
+#: Frames to calibrate on where no number is given.
+CALIB_IMAGES = 128
+
 _PRECISION = "Precision"
 
 
@@ -60,16 +63,23 @@ def export(
     dynamic: Annotated[
         bool, typer.Option("--dynamic", help="Leave height, width and batch free.", show_default=False)
     ] = False,
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Frames at once, for a fixed size.")] = 1,
+    batch: Annotated[
+        int | None,
+        typer.Option("--batch", min=1, help="Frames at once, for a fixed size.", show_default="1"),
+    ] = None,
     opset: Annotated[
         int | None,
         typer.Option(
             "--opset",
+            min=1,
             help=f"ONNX opset.  [dim]\\[default: {OPSET}; {HALF_SCALE_OPSET} for --int8 --fp16][/dim]",
             show_default=False,
         ),
     ] = None,
-    simplify: Annotated[bool, typer.Option("--simplify/--no-simplify", help="Run onnxsim over the graph.")] = True,
+    simplify: Annotated[
+        bool | None,
+        typer.Option("--simplify/--no-simplify", help="Run onnxsim over the graph.", show_default="simplify"),
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -92,9 +102,14 @@ def export(
         ),
     ] = False,
     int8_target: Annotated[
-        Literal["tensorrt", "cpu"],
-        typer.Option("--int8-target", help="What is to run the INT8 graph.", rich_help_panel=_PRECISION),
-    ] = "tensorrt",
+        Literal["tensorrt", "cpu"] | None,
+        typer.Option(
+            "--int8-target",
+            help="What is to run the INT8 graph.",
+            show_default="tensorrt",
+            rich_help_panel=_PRECISION,
+        ),
+    ] = None,
     calib: Annotated[
         Path | None,
         typer.Option(
@@ -106,8 +121,15 @@ def export(
         ),
     ] = None,
     calib_images: Annotated[
-        int, typer.Option("--calib-images", min=1, help="Frames to calibrate on.", rich_help_panel=_PRECISION)
-    ] = 128,
+        int | None,
+        typer.Option(
+            "--calib-images",
+            min=1,
+            help="Frames to calibrate on.",
+            show_default=str(CALIB_IMAGES),
+            rich_help_panel=_PRECISION,
+        ),
+    ] = None,
     max_drop: Annotated[
         float | None,
         typer.Option(
@@ -146,13 +168,17 @@ def export(
     if Path(source).suffix == ".onnx":
         given = {
             "--imgsz": imgsz,
-            "--dynamic": dynamic,
+            "--dynamic": dynamic or None,
+            "--batch": batch,
             "--opset": opset,
+            "--simplify": simplify,
             "--data": data,
+            "--int8-target": int8_target,
             "--calib": calib,
+            "--calib-images": calib_images,
             "--max-drop": max_drop,
         }
-        if wrong := next((name for name, value in given.items() if value), None):
+        if wrong := next((name for name, value in given.items() if value is not None), None):
             raise UsageError(f"{wrong} is for checkpoints: what {source} computes, in which size, is in the file")
         precision = {(True, False): "fp16", (False, True): "int8", (True, True): "int8+fp16"}.get((fp16, int8))
         facts = build(Path(source), output, precision, wanted, quiet or as_json)
@@ -164,9 +190,12 @@ def export(
         raise UsageError("--imgsz fixes the size and --dynamic leaves it free: give one of them")
     if calib is not None and not int8:
         raise UsageError("--calib is for --int8; frames to check on are given with --data DIR")
+    if not int8 and (int8_target is not None or calib_images is not None):
+        raise UsageError(f"{'--calib-images' if int8_target is None else '--int8-target'} is for --int8")
     if max_drop is not None and not (fp16 or int8):
         raise UsageError("--max-drop is for --fp16 and --int8: an fp32 graph must agree with torch")
-    path = _destination(source, output, _precision_suffix(fp16, int8, int8_target))
+    batch, target = batch or 1, int8_target or "tensorrt"
+    path = _destination(source, output, _precision_suffix(fp16, int8, target))
     require("torch", "export", "exporting")
 
     from irdet.export.onnx import OnnxOptions
@@ -176,10 +205,12 @@ def export(
         None if dynamic else (imgsz or SIZE),
         batch,
         opset or (HALF_SCALE_OPSET if fp16 and int8 else OPSET),
-        simplify,
+        simplify is not False,
     )
     reduced = (
-        PrecisionOptions(fp16, int8_target if int8 else None, calib, calib_images, max_drop) if fp16 or int8 else None
+        PrecisionOptions(fp16, target if int8 else None, calib, calib_images or CALIB_IMAGES, max_drop)
+        if fp16 or int8
+        else None
     )
     result, reduction = _export(source, path, options, reduced, data, quiet)
     for warning in result.warnings:

@@ -39,9 +39,10 @@ def verify(
         print_json({"model": str(path), "runtime": runtime, "precision": precision, **result.to_dict()})
     else:
         told = f"differ ({result.mismatch})" if result.mismatch else f"identical ({result.targets})"
+        left = f"; {result.left_out} of sizes that it does not take left out" if result.left_out else ""
         beyond = f"; {result.outliers} of {result.allowed} pixels beyond it that may be" if result.outliers else ""
         print(
-            f"{'PASS' if result.passed else 'FAIL'} {path} on {runtime}, {precision}: {result.frames} frames, "
+            f"{'PASS' if result.passed else 'FAIL'} {path} on {runtime}, {precision}: {result.frames} frames{left}, "
             f"largest difference {result.max_difference:.2g} (allowed {result.tolerance:g}{beyond}), targets {told}"
         )
     if not result.passed:

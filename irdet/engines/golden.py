@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from irdet.core.errors import ModelError
+from irdet.core.errors import ModelError, UsageError
 from irdet.core.files import read_arrays, replacing
 from irdet.core.frame import Frame
 from irdet.core.targets import Target, extract_targets
@@ -87,6 +87,7 @@ class Comparison:
         mismatch: In words, the first target that differs; "" when the lists are the same.
         outliers: Pixels that are off by more than the tolerance.
         allowed: How many may be.
+        left_out: Frames that were not compared, since the model takes none of their size.
     """
 
     frames: int
@@ -96,6 +97,7 @@ class Comparison:
     mismatch: str = ""
     outliers: int = 0
     allowed: int = 0
+    left_out: int = 0
 
     @property
     def passed(self) -> bool:
@@ -111,6 +113,7 @@ class Comparison:
             self.mismatch or other.mismatch,
             self.outliers + other.outliers,
             self.allowed + other.allowed,
+            self.left_out + other.left_out,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -167,8 +170,11 @@ def outliers_of(precision: str) -> float:
 def replay(engine: Engine, golden: Golden) -> Comparison:
     """Runs golden frames on an engine and compares.
 
+    A TensorRT engine of free size takes the sizes of its profile alone; frames of other sizes are left out.
+
     Raises:
         ModelError: The golden frames are of another model.
+        UsageError: The engine takes none of them.
     """
     if golden.weights_sha256 != engine.info.weights_sha256:
         raise ModelError("the golden frames were recorded with other weights; export the model again")
@@ -178,18 +184,24 @@ def replay(engine: Engine, golden: Golden) -> Comparison:
             f"but the model has {engine.info.threshold:g}; verify the exported model"
         )
     tolerance = TOLERANCE[engine.info.precision]
-    results = [
-        compare(
+    total = Comparison(0, 0, 0.0, tolerance)
+    for item in golden.sets:
+        try:
+            given = np.concatenate([engine.run(as_batch(frame[None]))[:, 0] for frame in item.frames])
+        except UsageError as error:
+            refusal, total = error, total + Comparison(0, 0, 0.0, tolerance, left_out=len(item.frames))
+            continue
+        total += compare(
             item.frames,
             item.probability,
-            np.concatenate([engine.run(as_batch(frame[None]))[:, 0] for frame in item.frames]),
+            given,
             threshold=golden.threshold,
             tolerance=tolerance,
             outliers=outliers_of(engine.info.precision),
         )
-        for item in golden.sets
-    ]
-    return sum(results, Comparison(0, 0, 0.0, tolerance))
+    if not total.frames:
+        raise refusal
+    return total
 
 
 def write_golden(path: str | os.PathLike[str], golden: Golden) -> None:

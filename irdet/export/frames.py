@@ -15,6 +15,9 @@ from irdet.engines.probe import probe_frame
 #: landscape, so that nothing which only holds at one size or at powers of two can pass.
 FREE_SIZES = ((16, 20), (15, 9), (7, 23))
 
+#: No side is shorter (px), so that the engine which is built of the graph takes them: the default profile begins here.
+SHORTEST = 64
+
 #: Made frames per size.
 PER_SIZE = 3
 
@@ -39,12 +42,19 @@ def check_frames(size: tuple[int, int] | None, stride: int, data: Path | None = 
     Raises:
         DataError: The data set cannot be read.
     """
-    sizes = [size] if size else [(stride * h, stride * w) for h, w in FREE_SIZES]
+    sizes = [size] if size else free_sizes(stride)
     made = [np.stack([probe_frame(h, w, seed) for seed in range(PER_SIZE)]) for h, w in sizes]
     if data is None:
         return tuple(made)
     side = -(-_REAL_SIDE // stride) * stride
     return (_real(data, size or (side, side)), *made)
+
+
+def free_sizes(stride: int) -> list[tuple[int, int]]:
+    """Returns the sizes that a graph of free size is checked at: (height, width), multiples of its stride, px."""
+    times = -(-SHORTEST // (stride * min(map(min, FREE_SIZES))))
+    unit = stride * (times + 1 - times % 2)  # an odd multiple, so that odd factors stay odd
+    return [(unit * height, unit * width) for height, width in FREE_SIZES]
 
 
 def _real(data: Path, size: tuple[int, int]) -> NDArray[np.uint8]:

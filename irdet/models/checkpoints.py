@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from irdet import __version__
-from irdet.core.errors import ModelError, UsageError
+from irdet.core.errors import ModelError, UsageError, unknown_name
 from irdet.core.files import replacing
 from irdet.core.info import ModelInfo
 from irdet.engines.shipped import shipped_models, shipped_path
@@ -196,7 +196,8 @@ def load_model(model: str | os.PathLike[str]) -> LoadedModel:
         The network in evaluation mode, with its record.
 
     Raises:
-        ModelError: No such model, or the file does not hold one.
+        ModelError: No such file, or it does not hold a network.
+        UsageError: No model is called that, or there is no checkpoint of it; suggests the nearest name.
     """
     if isinstance(model, str) and not Path(model).exists() and (shipped := shipped_path(model, ".pt")):
         model = shipped
@@ -208,6 +209,10 @@ def load_model(model: str | os.PathLike[str]) -> LoadedModel:
             )
         names = ", ".join(shipped_models()) or "none"
         raise ModelError(f"no weights for {model} come with irdet (shipped: {names}); train it, or give a .pt file")
+    if isinstance(model, str) and not Path(model).exists() and Path(model).name == model and not Path(model).suffix:
+        if model in shipped_models():
+            raise UsageError(f"{model} comes as an ONNX file alone: there is no checkpoint of it")
+        raise unknown_name("network", model, (*shipped_models(), *MODELS))
     return load_checkpoint(model)[0]
 
 

@@ -63,6 +63,11 @@ def test_cross_building(folder: Path, irdet_command: Callable[..., Any]) -> None
         (["best.onnx", "--profile", "9x"], 2, "size"),
         (["none.onnx"], 1, "cannot read none.onnx"),
         (["best.onnx", "--fp16", "--compute-capability", "8.6"], 2, "export it as fp16 first"),
+        (["best.onnx", "--max-drop", "0"], 2, "--max-drop is for checkpoints"),
+        (["best.onnx", "--batch", "4"], 2, "--batch is for checkpoints"),
+        (["best.onnx", "--no-simplify"], 2, "--simplify is for checkpoints"),
+        (["best.onnx", "--compute-capability", "8.6", "--hardware-compatible"], 2, "leave --hardware-compatible out"),
+        (["best.onnx", "--compute-capability", "8.6", "--version-compatible"], 2, "leave --version-compatible out"),
     ],
 )
 def test_misuse(folder: Path, irdet_command: Callable[..., Any], arguments: list[str], code: int, told: str) -> None:

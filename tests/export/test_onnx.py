@@ -18,8 +18,9 @@ from irdet.core.info import METADATA_KEY, ModelInfo
 from irdet.engines import open_engine
 from irdet.engines.golden import read_golden, replay
 from irdet.engines.probe import as_batch, probe_frame
+from irdet.engines.tensorrt.build import PROFILE
 from irdet.export import onnx as exporting
-from irdet.export.frames import check_frames
+from irdet.export.frames import SHORTEST, check_frames
 from irdet.export.onnx import Exported, OnnxOptions, export_onnx
 from irdet.models import LoadedModel, save_checkpoint
 
@@ -207,3 +208,16 @@ def test_golden_frames_are_the_clearest_with_targets() -> None:
     wanted[0, 2, 2], wanted[1, 2, 2], wanted[3, 2, 2] = 0.505, 0.9, 0.7  # frame 2 holds no target
     golden = exporting.record(ModelInfo("mlcl-edge"), (frames,), [wanted])
     assert golden.sets[0].frames[:, 0, 0].tolist() == [1, 3]
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4, 8, 16, 32, 64])
+def test_frames_of_a_free_graph_fit_its_engine(stride: int) -> None:
+    """The default profile of a TensorRT engine holds them, and no size is a power of two alone."""
+    sizes = [group.shape[1:] for group in check_frames(None, stride)]
+    low, _, high = ((h, w) for _, h, w in PROFILE)
+    assert min(low) == SHORTEST
+    for size in sizes:
+        assert all(side % stride == 0 for side in size)
+        assert all(a <= b for a, b in zip(low, size, strict=True))
+        assert stride > 32 or all(a <= b for a, b in zip(size, high, strict=True))
+    assert {side // stride % 2 for size in sizes for side in size} == {0, 1}
