@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -94,9 +95,16 @@ def train(
         "model": model,
     }
     if resume is not None:
+        if not (resume.is_dir() or (resume.is_file() and resume.name == "last.pt")):
+            raise UsageError(f"--resume {resume}: no folder of a run, and no last.pt")
         folder = resume if resume.is_dir() else resume.parent
-        if ckpt is not None:
-            raise UsageError("--resume takes its weights from the run: leave --ckpt out")
+        for option, given, what in (
+            ("--ckpt", ckpt, "weights"),
+            ("--recipe", recipe, "recipe"),
+            ("--name", name, "name"),
+        ):
+            if given is not None:
+                raise UsageError(f"--resume takes its {what} from the run: leave {option} out")
         plan = stored_recipe(folder / "last.pt").replace(**changes)
     else:
         plan = (get_recipe(recipe) if recipe else Recipe()).replace(**changes)
@@ -135,10 +143,11 @@ def train(
             advance=advance,
         )
     if not result.finished:
-        same = [f"--{key} {value}" for key, value in (("backgrounds", backgrounds), ("split", split)) if value]
-        same += [f"--teacher {teacher}" for teacher in teachers or ()]
-        command = " ".join(["irdet train --data", str(data), *same, "--resume", str(folder)])
-        raise Interrupted(f"stopped in epoch {result.epoch}; to go on: {command}")
+        same = [("--data", data), ("--backgrounds", backgrounds), ("--split", split), ("--threads", threads)]
+        same += [("--device", device if device != "auto" else None), ("--resume", folder)]
+        same += [("--teacher", teacher) for teacher in teachers or ()]
+        words = [str(part) for key, value in same if value is not None for part in (key, value)]
+        raise Interrupted(f"stopped in epoch {result.epoch}; to go on: {shlex.join(['irdet', 'train', *words])}")
 
     info = record_protocols(result.best, frames, plan.square)
     if as_json:

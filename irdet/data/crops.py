@@ -228,10 +228,18 @@ def _warp(pixels: NDArray[np.float32], place: NDArray[np.float64], size: int) ->
 
 
 def without_targets(frame: LabelledFrame) -> LabelledFrame:
-    """Returns the frame, of 8 bits, with its targets inpainted (Telea 2004)."""
-    grey = np.round(frame.pixels * 255).astype(np.uint8)
-    empty = cv2.inpaint(grey, _grown(frame.mask), 3, cv2.INPAINT_TELEA).astype(np.float32) / 255
-    return LabelledFrame(empty, np.zeros_like(frame.mask))
+    """Returns the frame with its targets inpainted (Telea 2004)."""
+    counts = as_counts(frame.pixels)  # in floats Telea's method leaves [0, 1]
+    empty = cv2.inpaint(counts, _grown(frame.mask), 3, cv2.INPAINT_TELEA).astype(np.float32)
+    return LabelledFrame(empty / np.float32(np.iinfo(counts.dtype).max), np.zeros_like(frame.mask))
+
+
+def as_counts(pixels: NDArray[np.float32]) -> NDArray[np.uint8 | np.uint16]:
+    """Returns pixels of [0, 1] as counts: the very ones of a frame of 8 bits, 16 bits of a deeper one."""
+    counts = np.rint(pixels * np.float32(255))
+    if np.array_equal(counts.astype(np.float32) / np.float32(255), pixels):
+        return counts.astype(np.uint8)
+    return np.rint(pixels * np.float32(65535)).astype(np.uint16)
 
 
 def lift_targets(frame: LabelledFrame, empty: LabelledFrame) -> list[Donor]:

@@ -94,7 +94,7 @@ def group_scenes(
     images: Sequence[NDArray[np.uint8]],
     masks: Sequence[NDArray[np.bool_]],
     names: Sequence[str],
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> tuple[int, ...]:
     """Finds the images that show the same scene.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from irdet.core.errors import DataError
+from irdet.core.errors import DataError, IrdetError, UsageError
+from irdet.core.files import cache_folder, write_text
 from irdet.core.frame import Preprocessor
-from irdet.data.crops import LabelledFrame
+from irdet.data.crops import LabelledFrame, as_counts
 from irdet.data.protocol import resize_protocol
 from irdet.data.scenes import FOLDS, folds, group_scenes, known_folds
 from irdet.data.sirst import Sample, load_dataset
@@ -59,7 +62,8 @@ def load_training_data(
 ) -> TrainingData:
     """Reads a data set and target-free frames, and sets the validation part apart.
 
-    Frames of one sequence look alike, so whole scenes go to one side. The folds do not depend on the recipe's seed.
+    Frames of one sequence look alike, so whole scenes go to one side, of target-free frames, too. The folds do not
+    depend on the recipe's seed.
 
     Args:
         data: A SIRST-family data set (see `irdet.data.sirst.load_dataset`).
@@ -70,42 +74,50 @@ def load_training_data(
 
     Raises:
         DataError: The data cannot be used.
-        UsageError: There are too few scenes to set some apart.
+        UsageError: There are too few scenes to set that fold apart.
     """
     dataset = load_dataset(data, split)
     frames = [_read(sample, advance) for sample in dataset]
     names = [sample.name for sample in dataset]
     if not any(frame.mask.any() for frame in frames):
         raise DataError(f"{data} has no image with a target: nothing to learn from")
-    held = [False] * len(frames) if recipe.fold == 0 else (_folds(frames, names) == recipe.fold - 1).tolist()
+    held = [False] * len(frames)
+    if recipe.fold:
+        parts = _folds(frames, names, advance)
+        if parts is None or recipe.fold > parts.max() + 1:
+            there = "shows one scene" if parts is None else f"has scenes for {parts.max() + 1} folds"
+            raise UsageError(f"{data} {there}, so fold {recipe.fold} cannot be held out: --fold 0 trains on all")
+        held = (parts == recipe.fold - 1).tolist()
 
-    free: list[LabelledFrame] = []
-    if backgrounds is not None:
-        free = [_read(sample, advance) for sample in load_dataset(backgrounds, empty_truth=True)]
-    parts = np.array_split(np.random.default_rng([0, 7]).permutation(len(free)), FOLDS)
-    kept_back = set(parts[recipe.fold - 1].tolist()) if recipe.fold else set()
+    samples = [] if backgrounds is None else list(load_dataset(backgrounds, empty_truth=True))
+    free = [_read(sample, advance) for sample in samples]
+    kept_back = [False] * len(free)
+    if recipe.fold and free:
+        parts = _folds(free, [sample.name for sample in samples], advance)
+        kept_back = [False] * len(free) if parts is None else (parts == recipe.fold - 1).tolist()
 
     train = tuple(frame for frame, out in zip(frames, held, strict=True) if not out)
     validation = tuple(frame for frame, out in zip(frames, held, strict=True) if out)
-    backgrounds_kept = tuple(frame for i, frame in enumerate(free) if i not in kept_back)
+    backgrounds_kept = tuple(frame for frame, out in zip(free, kept_back, strict=True) if not out)
     local: tuple[LabelledFrame, ...] = ()
     if recipe.local_share > 0:
-        local = (*(_localised(frame) for frame in backgrounds_kept), *_deep_frames(recipe.seed, advance))
-    digest = _digest(names, frames, held, free)
+        kept = (sample for sample, out in zip(samples, kept_back, strict=True) if not out)
+        local = (*(_read(sample, advance, "local") for sample in kept), *_deep_frames(recipe.seed, advance))
+    digest = _digest(names, frames, held, free, kept_back)
     return TrainingData(
         train=train,
         backgrounds=backgrounds_kept,
         validation=validation,
         validation_names=tuple(name for name, out in zip(names, held, strict=True) if out),
-        free_validation=tuple(frame for i, frame in enumerate(free) if i in kept_back),
+        free_validation=tuple(frame for frame, out in zip(free, kept_back, strict=True) if out),
         description={
             "data": dataset.name,
             "train_images": len(train),
             "validation_images": len(validation),
             "fold": recipe.fold,
             "target_free": str(backgrounds.name) if backgrounds is not None else None,
-            "target_free_images": len(free) - len(kept_back),
-            "target_free_validation_images": len(kept_back),
+            "target_free_images": len(free) - sum(kept_back),
+            "target_free_validation_images": sum(kept_back),
             "deep_scenes": DEEP_SCENES if local else 0,
             "digest": digest,
         },
@@ -114,34 +126,54 @@ def load_training_data(
     )
 
 
-def _folds(frames: Sequence[LabelledFrame], names: Sequence[str]) -> NDArray[np.intp]:
-    """Deals the scenes of a data set to folds; to fewer where there are fewer scenes."""
+def _folds(
+    frames: Sequence[LabelledFrame], names: Sequence[str], advance: Callable[..., object] | None
+) -> NDArray[np.intp] | None:
+    """Deals the scenes of frames to folds, to fewer where there are fewer scenes; None where there is but one."""
     if (known := known_folds(names)) is not None:
         return known
+    scenes = _scenes(frames, names, advance)
+    count = len(set(scenes))
+    if count < 2:
+        return None
+    return folds(scenes, min(FOLDS, count), 0, [float(frame.mask.sum()) for frame in frames])
+
+
+def _scenes(
+    frames: Sequence[LabelledFrame], names: Sequence[str], advance: Callable[..., object] | None
+) -> tuple[int, ...]:
+    """Finds the scenes of frames. All pairs are compared, minutes of work for a large set, so it is done once."""
+    known = cache_folder("scenes") / f"{_digest(names, frames, [False] * len(frames), (), ())}.json"
+    try:
+        stored = json.loads(known.read_text(encoding="utf-8"))
+        if isinstance(stored, list) and len(stored) == len(frames) and all(type(one) is int for one in stored):
+            return tuple(stored)
+    except (OSError, ValueError):
+        pass  # not there, or damaged
     scenes = group_scenes(
-        [np.round(frame.pixels * 255).astype(np.uint8) for frame in frames], [frame.mask for frame in frames], names
+        [np.round(frame.pixels * 255).astype(np.uint8) for frame in frames],
+        [frame.mask for frame in frames],
+        names,
+        None if advance is None else lambda done, total: advance(0, scenes=f"of {done} of {total} frames compared"),
     )
-    return folds(scenes, min(FOLDS, max(2, len(set(scenes)))), 0, [float(frame.mask.sum()) for frame in frames])
+    with contextlib.suppress(IrdetError):  # a home that cannot be written to costs the time again
+        write_text(known, json.dumps(scenes))
+    return scenes
 
 
 def stretch(frame: LabelledFrame, side: int) -> LabelledFrame:
-    """Returns the frame as the papers' protocol sees it: a square of `side` px."""
-    pixels, mask = resize_protocol(frame.pixels, frame.mask, (side, side))
-    return LabelledFrame(pixels.astype(np.float32, copy=False), mask)
+    """Returns the frame as the papers' protocol sees it: a square of `side` px, resized in counts as it is there."""
+    counts = as_counts(frame.pixels)
+    pixels, mask = resize_protocol(counts, frame.mask, (side, side))
+    return LabelledFrame(pixels.astype(np.float32) / np.float32(np.iinfo(counts.dtype).max), mask)
 
 
-def _read(sample: Sample, advance: Callable[..., object] | None) -> LabelledFrame:
+def _read(sample: Sample, advance: Callable[..., object] | None, mode: str = "range") -> LabelledFrame:
     raw, mask = sample.read()
-    frame = LabelledFrame(Preprocessor()(raw, source=sample.name).pixels, mask)
+    frame = LabelledFrame(Preprocessor(mode=mode)(raw, source=sample.name).pixels, mask)
     if advance is not None:
         advance()
     return frame
-
-
-def _localised(frame: LabelledFrame) -> LabelledFrame:
-    """The frame, of 8 bits, as `--normalise local` maps it."""
-    grey = np.round(frame.pixels * 255).astype(np.uint8)
-    return LabelledFrame(Preprocessor(mode="local")(grey).pixels, frame.mask)
 
 
 def _deep_frames(seed: int, advance: Callable[..., object] | None) -> Iterator[LabelledFrame]:
@@ -154,7 +186,11 @@ def _deep_frames(seed: int, advance: Callable[..., object] | None) -> Iterator[L
 
 
 def _digest(
-    names: Sequence[str], frames: Sequence[LabelledFrame], held: Sequence[bool], free: Sequence[LabelledFrame]
+    names: Sequence[str],
+    frames: Sequence[LabelledFrame],
+    held: Sequence[bool],
+    free: Sequence[LabelledFrame],
+    kept_back: Sequence[bool],
 ) -> str:
     digest = hashlib.sha256()
     for name, frame, out in zip(names, frames, held, strict=True):
@@ -162,4 +198,6 @@ def _digest(
         digest.update(np.packbits(frame.mask).tobytes())
     for frame in (*frames, *free):
         digest.update(frame.pixels.tobytes())
+    if any(kept_back):
+        digest.update(bytes(kept_back))
     return digest.hexdigest()

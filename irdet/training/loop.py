@@ -189,7 +189,8 @@ def train(
                 logits = module(images.contiguous(memory_format=torch.channels_last))
             loss = detection_loss(logits, masks, recipe, lesson)
             if not torch.isfinite(loss):
-                raise ModelError(f"the loss is {loss.item()} at step {step}: lower the learning rate; {last} is intact")
+                intact = f"; {last} is intact" if last.exists() else ""
+                raise ModelError(f"the loss is {loss.item()} at step {step}: lower the learning rate{intact}")
             optimizer.zero_grad(set_to_none=True)
             scaler.scale(loss).backward()
             scaler.unscale_(optimizer)

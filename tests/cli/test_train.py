@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -61,8 +62,10 @@ def test_where_nothing_is_held_out_there_are_no_figures(irdet_command: Callable[
 
 def test_a_killed_run_goes_on(data: Path, tmp_path: Path) -> None:
     """Ctrl-C in a real process: exit code 130, one line that says how to go on, and that line works."""
-    train = [sys.executable, "-m", "irdet", "train", "--data", str(data)]
-    command = [*train, *SMALL, "--epochs", "60", "--name", "long"]
+    spaced = tmp_path / "my data"
+    spaced.symlink_to(data)
+    command = [sys.executable, "-m", "irdet", "train", "--data", str(spaced), *SMALL, "--epochs", "60"]
+    command += ["--name", "long"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     log = tmp_path / "runs/train/long/log.csv"
     deadline = time.monotonic() + 240
@@ -74,8 +77,9 @@ def test_a_killed_run_goes_on(data: Path, tmp_path: Path) -> None:
     assert process.returncode == 130
     assert len(message.splitlines()) == 1 and "--resume" in message
     before = len(log.read_text().splitlines())
-    again = ["--resume", "runs/train/long", "--device", "cpu", "--threads", "1", "--quiet"]
-    resumed = subprocess.Popen([*train, *again], stderr=subprocess.PIPE, text=True)
+    first, *again = shlex.split(message.split("to go on: ")[1])
+    assert first == "irdet" and {"--resume", "--threads", str(spaced)} <= set(again)
+    resumed = subprocess.Popen([sys.executable, "-m", "irdet", *again, "--quiet"], stderr=subprocess.PIPE, text=True)
     while len(log.read_text().splitlines()) <= before:
         assert resumed.poll() is None and time.monotonic() < deadline + 240
         time.sleep(0.05)
@@ -93,7 +97,12 @@ def test_a_killed_run_goes_on(data: Path, tmp_path: Path) -> None:
         (["--recipe", "edge"], 2, "did you mean edge-v"),
         (["--crop", "50"], 2, "multiple of 16"),
         (["--device", "gpu"], 2, "must be auto, cpu or cuda"),
-        (["--resume", "runs/train/none"], 1, "no such file"),
+        (["--resume", "runs/none"], 2, "--resume runs/none: no folder of a run"),
+        (["--resume", "."], 1, "no such file: last.pt"),
+        (["--resume", ".", "--recipe", "edge-v12"], 2, "leave --recipe out"),
+        (["--resume", ".", "--name", "x"], 2, "leave --name out"),
+        (["--batch", "1", "--crop", "16"], 2, "batch normalisation"),
+        (["--fold", "9"], 2, "fold must lie in 0 to 5"),
         (["--ckpt", "none.pt"], 1, "none.pt"),
         (["--teacher", "none.pt"], 2, "is not taught"),
         (["--recipe", "edge-v11"], 2, "--ckpt"),

@@ -10,8 +10,12 @@ import pytest
 
 from irdet.core.errors import DataError, UsageError
 from irdet.core.frame import Preprocessor
+from irdet.core.images import read_image
+from irdet.data.crops import LabelledFrame
+from irdet.data.protocol import resize_protocol
+from irdet.data.synth.deep import make_deep_scene
 from irdet.training import dataset
-from irdet.training.dataset import load_training_data
+from irdet.training.dataset import load_training_data, stretch
 from irdet.training.recipe import Recipe
 
 
@@ -82,14 +86,53 @@ def test_target_free_frames_are_split_too(made: Path, tmp_path: Path) -> None:
     assert data.digest != load_training_data(made, None, Recipe()).digest
 
 
+def test_views_of_one_target_free_scene_are_held_out_together(made: Path, tmp_path: Path) -> None:
+    """Else what a network cries wolf at on held-out frames is told by frames that it has seen."""
+    free = tmp_path / "free"
+    write_set(tmp_path / "views", 6, 3, targets=False).joinpath("images").rename(free)
+    scenes = {read_image(path).tobytes(): path.name.split("_")[0] for path in free.iterdir()}
+
+    def held(fold: int) -> list[str]:
+        data = load_training_data(made, free, Recipe(fold=fold))
+        assert len(data.backgrounds) + len(data.free_validation) == 18
+        return [scenes[np.rint(frame.pixels * 255).astype(np.uint8).tobytes()] for frame in data.free_validation]
+
+    parts = [held(fold) for fold in range(1, 6)]
+    assert sorted(name for part in parts for name in part) == sorted(scenes.values())
+    assert all(part.count(name) == 3 for part in parts for name in part)
+    assert held(0) == []
+
+
+def test_scenes_are_looked_for_once(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    told: list[object] = []
+    first = load_training_data(made, None, Recipe(), advance=lambda n=1, **more: told.extend(more.values()))
+    assert told[-1] == "of 18 of 18 frames compared"
+    (kept,) = tmp_path.rglob("*.json")
+    with monkeypatch.context() as once:
+        once.delattr(dataset, "group_scenes")
+        assert load_training_data(made, None, Recipe()).digest == first.digest
+    kept.write_text("[1]")  # of something else, or damaged
+    assert load_training_data(made, None, Recipe()).digest == first.digest
+
+
 def test_nothing_to_learn_from(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no image with a target"):
         load_training_data(write_set(tmp_path / "empty", 2, 2, targets=False), None, Recipe())
 
 
 def test_one_scene_cannot_be_split(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot be parted"):
-        load_training_data(write_set(tmp_path / "one", 1, 3), None, Recipe())
+    one = write_set(tmp_path / "one", 1, 3)
+    with pytest.raises(UsageError, match="shows one scene, so fold 1 cannot be held out: --fold 0 trains on all"):
+        load_training_data(one, None, Recipe())
+    assert len(load_training_data(one, None, Recipe(fold=0)).train) == 3
+
+
+def test_a_fold_that_does_not_exist_is_misuse(tmp_path: Path) -> None:
+    three = write_set(tmp_path / "three", 3, 2)
+    with pytest.raises(UsageError, match="has scenes for 3 folds, so fold 5 cannot be held out"):
+        load_training_data(three, None, Recipe(fold=5))
+    assert load_training_data(three, None, Recipe(fold=3)).validation
 
 
 def test_locally_mapped_frames_are_there_where_the_recipe_asks(
@@ -107,3 +150,27 @@ def test_locally_mapped_frames_are_there_where_the_recipe_asks(
     assert last.mask.any() and last.pixels.dtype == np.float32
     assert abs(float(np.median(last.pixels)) - 0.25) < 0.05, "what does not stand out has the level of the mapping"
     assert data.description["deep_scenes"] == 3
+
+
+def test_deep_frames_are_mapped_locally_from_their_counts(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is trained on is what runs: 8 bits would leave a third of the grey levels of a dim scene."""
+    monkeypatch.setattr(dataset, "DEEP_SCENES", 0)
+    free = tmp_path / "free"
+    free.mkdir()
+    raw = make_deep_scene(1).raw
+    cv2.imwrite(str(free / "deep.png"), raw)
+    data = load_training_data(made, free, Recipe(fold=0, local_share=0.1))
+    np.testing.assert_array_equal(data.local[0].pixels, Preprocessor(mode="local")(raw).pixels)
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_stretching_is_that_of_evaluation(depth: int) -> None:
+    """The papers' protocol resizes counts; validation must not see other pixels than `irdet eval` does."""
+    raw = np.random.default_rng(0).integers(0, 2**depth, (50, 70), f"uint{depth}")
+    raw.flat[:2] = 0, 2**depth - 1
+    mask = np.zeros(raw.shape, bool)
+    wanted = Preprocessor((0, 2**depth - 1))(resize_protocol(raw, mask, (96, 96))[0]).pixels
+    given = stretch(LabelledFrame(Preprocessor()(raw).pixels, mask), 96).pixels
+    np.testing.assert_allclose(given, wanted, atol=1e-6)
