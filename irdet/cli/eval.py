@@ -9,6 +9,7 @@ import typer
 
 from irdet.cli.options import (
     DeviceOption,
+    DistanceOption,
     ExistOkOption,
     JsonOption,
     ModelOption,
@@ -16,6 +17,7 @@ from irdet.cli.options import (
     ResizeOption,
     ThreadsOption,
     ThresholdOption,
+    finite,
 )
 from irdet.cli.track_options import StabiliseOption, TrackerOption, tracker_options
 from irdet.core.errors import MissingDependency, UsageError
@@ -35,20 +37,28 @@ def eval_(
     ] = None,
     resize: ResizeOption = None,
     threshold: ThresholdOption = None,
-    distance: Annotated[
-        float, typer.Option("--distance", min=0.0, help="A target is found when centroids lie closer than this, px.")
-    ] = 3.0,
+    distance: DistanceOption = None,
     empty: Annotated[
-        Literal["zero", "one", "skip"],
-        typer.Option("--empty", help="What an image with no target and none predicted counts for in nIoU."),
-    ] = "zero",
+        Literal["zero", "one", "skip"] | None,
+        typer.Option(
+            "--empty",
+            help="What an image with no target and none predicted counts for in nIoU.",
+            show_default="zero",
+        ),
+    ] = None,
     target_free: Annotated[
         bool,
         typer.Option("--target-free", help="The data are images alone, without one target.", show_default=False),
     ] = False,
     fps: Annotated[
         float | None,
-        typer.Option("--fps", min=0.0, help="Frame rate, to tell false targets per hour.", show_default=False),
+        typer.Option(
+            "--fps",
+            min=0.0,
+            callback=finite,
+            help="Frame rate, to tell false targets per hour; a video tells its own.",
+            show_default=False,
+        ),
     ] = None,
     video: Annotated[
         Path | None,
@@ -103,24 +113,31 @@ def eval_(
     from irdet.evaluation.evaluate import evaluate
     from irdet.evaluation.report import save_curves, save_figures
     from irdet.evaluation.video import find_clips
+    from irdet.metrics.target import DISTANCE
     from irdet.runtime.detector import Detector
 
     if (data is None) == (video is None):
         raise UsageError("name what to measure on: --data DIR for images and masks, or --video CLIP")
-    if video is None and (truth or stabilise or tracker):
-        name = "--truth" if truth else "--stabilise" if stabilise else "--tracker"
-        raise UsageError(f"{name} is about --video, and what is measured is --data {data}")
+    of_video = {"--truth": truth, "--stabilise": stabilise or None, "--tracker": tracker}
+    of_data = {"--split": split, "--distance": distance, "--empty": empty, "--target-free": target_free or None}
+    for what, other, options in (("--video", f"--data {data}", of_video), ("--data", f"--video {video}", of_data)):
+        given = [name for name, value in options.items() if value is not None]
+        if given and (video is None) == (what == "--video"):
+            raise UsageError(f"{given[0]} is about {what}, and what is measured is {other}")
+    if fps == 0:
+        raise UsageError("--fps 0: must be above 0")
     if video is not None:
-        clips, options = find_clips(video, truth), tracker_options(tracker)
+        clips, follow = find_clips(video, truth), tracker_options(tracker)
         with open_engine(model, device=device, threads=threads) as engine:
             for note in () if quiet else engine.notes:
                 console().print(note, markup=False)
             level = None if threshold is None else parse_threshold(threshold)
             detector = Detector(engine, threshold=level, resize=resize)
             folder = run_folder(output, "eval", video.stem or "video", exist_ok)
-            measure_video(detector, clips, folder, options, stabilise=stabilise, as_json=as_json, quiet=quiet)
+            measure_video(detector, clips, folder, follow, stabilise=stabilise, fps=fps, as_json=as_json, quiet=quiet)
         return
     assert data is not None
+    reach = DISTANCE if distance is None else distance
     dataset = load_dataset(data, split, empty_truth=target_free)
     with open_engine(model, device=device, threads=threads) as engine:
         for note in () if quiet else engine.notes:
@@ -128,7 +145,14 @@ def eval_(
         detector = Detector(engine, threshold=None if threshold is None else parse_threshold(threshold))
         folder = run_folder(output, "eval", dataset.name.replace("/", "-"), exist_ok)
         with progress("measuring", len(dataset), quiet) as advance:
-            evaluation = evaluate(detector, dataset, resize=resize, empty=empty, distance=distance, progress=advance)
+            evaluation = evaluate(
+                detector,
+                dataset,
+                resize=resize,
+                empty=empty or "zero",
+                distance=reach,
+                progress=advance,
+            )
 
     files = save_figures(folder, evaluation)
     try:

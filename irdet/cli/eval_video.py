@@ -27,6 +27,7 @@ def measure_video(
     options: TrackerOptions,
     *,
     stabilise: bool,
+    fps: float | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -38,6 +39,7 @@ def measure_video(
         folder: Where the file goes.
         options: What the tracker goes by.
         stabilise: Take the camera's motion out of the tracks.
+        fps: Frames per second, in place of what the clips tell.
         as_json: Print JSON in place of the table.
         quiet: Show no progress.
 
@@ -52,7 +54,7 @@ def measure_video(
     scores = []
     with progress("measuring", quiet=quiet) as advance:
         for (clip, _), truth in zip(clips, truths, strict=True):
-            scores.append(evaluate_clip(detector, clip, truth, options, stabilise=stabilise, progress=advance))
+            scores.append(evaluate_clip(detector, clip, truth, options, stabilise=stabilise, fps=fps, progress=advance))
     if len(scores) > 1:
         scores.append(total(scores))
     info = detector.engine.info

@@ -20,7 +20,7 @@ from irdet.cli.build import (
     build,
     build_where_possible,
 )
-from irdet.cli.options import ImgszOption, JsonOption, QuietOption
+from irdet.cli.options import ImgszOption, JsonOption, QuietOption, finite
 from irdet.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -135,6 +135,7 @@ def export(
         typer.Option(
             "--max-drop",
             min=0.0,
+            callback=finite,
             help="IoU that may be lost.  [dim]\\[default: 0.01 for INT8, 0.002 for FP16][/dim]",
             show_default=False,
             rich_help_panel=_PRECISION,

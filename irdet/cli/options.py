@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, NamedTuple
 
@@ -61,6 +62,13 @@ def parse_range(text: str) -> Range:
     return Range(low, high)
 
 
+def finite(parameter: typer.CallbackParam, value: float | None) -> float | None:
+    """Refuses `nan` and `inf`, which the least value of an option lets through."""
+    if value is not None and not math.isfinite(value):
+        raise UsageError(f"{parameter.opts[0]} {value:g}: give a finite number")
+    return value
+
+
 ModelOption = Annotated[
     str | None,
     typer.Option(
@@ -105,6 +113,16 @@ ExistOkOption = Annotated[
 ResizeOption = Annotated[
     Size | None,
     typer.Option("--resize", parser=parse_size, metavar="WxH", help="Resize to this first.", show_default=False),
+]
+DistanceOption = Annotated[
+    float | None,
+    typer.Option(
+        "--distance",
+        min=0.0,
+        callback=finite,
+        help="A target is found when centroids lie closer than this, px.",
+        show_default="3",
+    ),
 ]
 ImgszOption = Annotated[
     Size | None,

@@ -9,12 +9,14 @@ import typer
 
 from irdet.cli.options import (
     DeviceOption,
+    DistanceOption,
     ExistOkOption,
     JsonOption,
     ModelOption,
     QuietOption,
     ResizeOption,
     ThreadsOption,
+    finite,
 )
 from irdet.core.errors import UsageError
 
@@ -38,6 +40,7 @@ def tune(
         typer.Option(
             "--max-fa",
             min=0.0,
+            callback=finite,
             help="Budget for Fa, in 1e-6. Without it the best IoU is looked for.",
             show_default=False,
         ),
@@ -46,9 +49,7 @@ def tune(
         str | None, typer.Option("--split", help="Part of the data set, for instance val.", show_default=False)
     ] = None,
     resize: ResizeOption = None,
-    distance: Annotated[
-        float, typer.Option("--distance", min=0.0, help="A target is found when centroids lie closer than this, px.")
-    ] = 3.0,
+    distance: DistanceOption = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -71,19 +72,26 @@ def tune(
     from irdet.engines import open_engine, resolve_model
     from irdet.evaluation.evaluate import evaluate
     from irdet.evaluation.tune import check_copy, choose_threshold, write_threshold
+    from irdet.metrics.target import DISTANCE
     from irdet.runtime.detector import Detector
 
     file = resolve_model(model)
-    if output is not None:
-        check_copy(file, output)
-        if output.exists() and not exist_ok:
-            raise UsageError(f"{output} is there already: choose another name, or add --exist-ok")
+    check_copy(file, output or file)
+    if output is not None and output.exists() and not exist_ok:
+        raise UsageError(f"{output} is there already: choose another name, or add --exist-ok")
+    reach = DISTANCE if distance is None else distance
     dataset = load_dataset(data, split)
     with open_engine(file, device=device, threads=threads) as engine:
         for note in () if quiet else engine.notes:
             console().print(note, markup=False)
         with progress("measuring", len(dataset), quiet) as advance:
-            evaluation = evaluate(Detector(engine), dataset, resize=resize, distance=distance, progress=advance)
+            evaluation = evaluate(
+                Detector(engine),
+                dataset,
+                resize=resize,
+                distance=reach,
+                progress=advance,
+            )
         own = engine.info.threshold
     curves = evaluation.curves
     chosen = choose_threshold(curves, max_fa)

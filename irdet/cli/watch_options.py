@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from irdet.cli.options import finite
 from irdet.core.errors import IrdetError
 
 #: Signals that end a run in order -> what the user did.
@@ -24,6 +25,7 @@ MaxStallOption = Annotated[
     typer.Option(
         "--max-stall",
         min=0.1,
+        callback=finite,
         metavar="S",
         help="Give up when no frame comes through for so long; wait for ever by default.",
         show_default=False,
@@ -34,6 +36,7 @@ HeartbeatOption = Annotated[
     typer.Option(
         "--heartbeat",
         min=0.1,
+        callback=finite,
         metavar="S",
         help=f"A line with frame rate, drops and latency every so often; {LIVE_HEARTBEAT:g} s for live sources.",
         show_default=False,

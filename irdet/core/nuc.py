@@ -84,11 +84,19 @@ class Correction:
         """Returns the one-point correction: the same gain, offsets by which the shutter looks even.
 
         Args:
-            shutter: float32 [H, W], mean of raw frames of the closed shutter, or of anything uniform.
+            shutter: float32 [H, W], mean of raw frames of the closed shutter, or of anything uniform. Pixels without a
+                value become bad ones.
+
+        Raises:
+            UsageError: It is of another size, or has no pixel that is good.
         """
         _check_shape(shutter, self.gain.shape, "the shutter frames")
         seen = self.gain * shutter
-        return dataclasses.replace(self, offset=np.float32(np.median(seen[~self.bad])) - seen)
+        bad = self.bad | ~np.isfinite(seen)
+        if bad.all():
+            raise UsageError("calibration: the shutter frames have no pixel with a value that is good")
+        offset = np.where(bad, np.float32(0), np.float32(np.median(seen[~bad])) - seen)
+        return dataclasses.replace(self, offset=offset, bad=bad)
 
     def with_bad(self, bad: NDArray[np.bool_]) -> Correction:
         """Returns the correction with more bad pixels."""
@@ -142,7 +150,7 @@ def two_point(cold: NDArray[np.float32], hot: NDArray[np.float32]) -> Correction
     """Returns the correction by which two uniform temperatures look even.
 
     Each pixel gets the median response, and the level that the median has at the cold one. Pixels whose response is
-    less than half or more than twice the median's are bad.
+    less than half or more than twice the median's, or that have no value, are bad.
 
     Args:
         cold: float32 [H, W], mean of raw frames of a uniform surface.
@@ -153,12 +161,13 @@ def two_point(cold: NDArray[np.float32], hot: NDArray[np.float32]) -> Correction
     """
     _check_shape(hot, cold.shape, "the hot frames")
     rise = hot.astype(np.float64) - cold
-    typical = float(np.median(rise))
+    valued = np.isfinite(rise)
+    typical = float(np.median(rise[valued])) if valued.any() else 0.0
     if not typical > 0:
         raise UsageError("calibration: the hot frames are not brighter than the cold ones; are they exchanged?")
     bad = ~((rise > typical / RESPONSE) & (rise < typical * RESPONSE))
     gain = np.where(bad, 1.0, typical / np.where(bad, 1.0, rise))
-    offset = np.where(bad, 0.0, np.median(cold[~bad]) - gain * cold)
+    offset = np.where(bad, 0.0, np.median(cold[~bad]) - gain * np.where(bad, 0.0, cold))
     return Correction(gain.astype(np.float32), offset.astype(np.float32), bad)
 
 
@@ -184,7 +193,8 @@ def mean_frame(frames: Iterable[NDArray[np.generic]]) -> NDArray[np.float32]:
 def find_bad(frames: Iterable[NDArray[np.float32]]) -> NDArray[np.bool_]:
     """Finds the pixels that stand out of their surroundings by themselves in nearly every frame.
 
-    What is seen through optics covers several pixels, and moves in a sequence of a moving scene or camera.
+    What is seen through optics covers several pixels, and moves in a sequence of a moving scene or camera. Pixels that
+    have no value in nearly every frame are bad, too.
 
     Args:
         frames: float32 [H, W], raw or corrected counts of a sequence; at least `LEAST_FRAMES`.
@@ -202,14 +212,19 @@ def find_bad(frames: Iterable[NDArray[np.float32]]) -> NDArray[np.bool_]:
     count = 0
     for frame in frames:
         counts = np.ascontiguousarray(frame, np.float32)
+        lost = ~np.isfinite(counts)
+        if lost.any():  # filters would spread it
+            counts = np.where(lost, np.median(counts[~lost]) if not lost.all() else 0, counts).astype(np.float32)
         excess = counts - cv2.medianBlur(counts, 5)
         spread = cv2.blur(np.abs(excess), (WINDOW, WINDOW), borderType=cv2.BORDER_REFLECT)
         # A bad pixel is part of its window's spread: without its own share it stands out however small the window.
         spread = np.maximum(1.2533 * (spread - np.abs(excess) / WINDOW**2), 0.29)
         if hits is None:
             hits, total = np.zeros(counts.shape, np.int64), np.zeros(counts.shape)
+            without = np.zeros(counts.shape, np.int64)
         _check_shape(counts, hits.shape, f"frame {count}")
         hits += np.abs(excess) > HIT * spread
+        without += lost
         total += excess
         count += 1
     if hits is None or count < LEAST_FRAMES:
@@ -217,7 +232,8 @@ def find_bad(frames: Iterable[NDArray[np.float32]]) -> NDArray[np.bool_]:
     mean = np.abs(total / count)
     ring = np.ones((3, 3), np.uint8)
     ring[1, 1] = 0
-    return (hits >= SHARE * count) & (cv2.dilate(mean, ring) < NEIGHBOUR * mean)
+    alone = (hits >= SHARE * count) & (cv2.dilate(mean, ring) < NEIGHBOUR * mean)
+    return alone | (without >= SHARE * count)
 
 
 def _check_shape(values: NDArray[np.generic], shape: tuple[int, ...], what: str) -> None:

@@ -327,6 +327,7 @@ def evaluate_clip(
     *,
     stabilise: bool = False,
     margin: float = MARGIN,
+    fps: float | None = None,
     progress: Callable[[], object] | None = None,
 ) -> ClipScore:
     """Measures a detector, alone and with tracking, on a clip.
@@ -338,6 +339,7 @@ def evaluate_clip(
         options: What the tracker goes by.
         stabilise: Take the camera's motion out of the tracks.
         margin: Boxes are grown by this, px.
+        fps: Frames per second, in place of what the clip tells; `FALLBACK_FPS` where neither does.
         progress: Called after every frame.
 
     Raises:
@@ -347,10 +349,10 @@ def evaluate_clip(
     """
     follow, scorer, preprocess = Follower(options, stabilise), Scorer(truth, margin), Preprocessor()
     with open_source(clip) as source:
-        seconds = 1.0 / (source.fps or FALLBACK_FPS)
+        seconds = 1.0 / (fps or source.fps or FALLBACK_FPS)
         for raw in source:
             try:
-                frame = preprocess(raw.pixels, raw.index, raw.time, raw.name)
+                frame = raw.prepare(preprocess)
             except FrameError:
                 continue
             scorer.add(follow(detector.detect(frame)), seconds)

@@ -255,11 +255,9 @@ class _Item:
 def _read(source: Source, preprocessor: Preprocessor, clock: _Clock) -> Iterator[_Item]:
     for raw in clock.each("decode", source):
         captured = time.monotonic()
-        if raw.time is None:
-            preprocessor.begin()  # images have nothing to do with one another
         try:
             with clock("preprocess"):
-                frame = preprocessor(raw.pixels, raw.index, raw.time, raw.name)
+                frame = raw.prepare(preprocessor)
         except FrameError as error:
             source.skipped.add(Skipped(raw.name, str(error)))
             continue

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from irdet.core.errors import UsageError
 
-#: A window of more frames is a slip of the finger.
-MAX_WINDOW = 64
+#: A window of more frames, or a memory for more of anything, is a slip of the finger.
+MAX_WINDOW, MAX_MEMORY = 64, 100_000
 
 
 @dataclass(frozen=True)
@@ -71,3 +71,5 @@ class TrackerOptions:
         for name in ("coast", "max_targets", "max_tracks", "history"):
             if getattr(self, name) < (name != "coast"):
                 raise UsageError(f"tracker {name} {getattr(self, name)}: must be at least {int(name != 'coast')}")
+            if getattr(self, name) > MAX_MEMORY:
+                raise UsageError(f"tracker {name} {getattr(self, name)}: must be at most {MAX_MEMORY}")

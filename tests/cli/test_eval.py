@@ -180,6 +180,10 @@ def test_video(irdet_command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert figures["tracker"]["confirm"] == 3
     assert json.loads(Path("runs/eval/one/video.json").read_text())["clips"] == figures["clips"]
 
+    result = irdet_command("eval", "--video", one, "--model", model, "--fps", 5, "--json", "--quiet")
+    (slow,) = json.loads(result.out)["clips"]
+    assert slow["detections"]["false_per_hour"] == pytest.approx(3600 / 4), "of 20 frames at 5 a second"
+
     arguments = ["eval", "--video", tmp_path / "clips", "--model", model, "--tracker", "confirm=5", "--stabilise"]
     result = irdet_command(*arguments, "--threads", 1)
     assert result.code == 0, result.err
@@ -196,6 +200,14 @@ def test_video_misused(irdet_command, arguments: list[object], tmp_path: Path) -
         ([*arguments, "--video", clip], "--data DIR for images and masks, or --video CLIP"),
         (model, "--data DIR"),
         ([*arguments, "--truth", "a.csv"], "--truth is about --video"),
+        ([*arguments, "--stabilise"], "--stabilise is about --video"),
+        ([*model, "--video", clip, "--split", "a"], "--split is about --data"),
+        ([*model, "--video", clip, "--distance", "2"], "--distance is about --data"),
+        ([*model, "--video", clip, "--empty", "one"], "--empty is about --data"),
+        ([*model, "--video", clip, "--target-free"], "--target-free is about --data"),
+        ([*arguments, "--fps", "0"], "--fps 0"),
+        ([*arguments, "--fps", "nan"], "--fps nan: give a finite number"),
+        ([*arguments, "--distance", "nan"], "--distance nan: give a finite number"),
         ([*model, "--video", clip], "bare.csv is not there"),
         ([*model, "--video", clip, "--truth", model[1], "--tracker", "gait=4"], "did you mean gate?"),
     ):

@@ -268,6 +268,9 @@ def test_parts(irdet_command: Callable[..., Any], tmp_path: Path) -> None:
         (("--rotate", "soon"), "a size or an age"),
         (("--udp", "nowhere"), "HOST:PORT"),
         (("--max-stall", "0"), "--max-stall"),
+        (("--max-stall", "nan"), "--max-stall nan: give a finite number"),
+        (("--heartbeat", "nan"), "--heartbeat nan: give a finite number"),
+        (("--track", "--tracker", "history=1000000000"), "must be at most"),
     ],
 )
 def test_misuse(

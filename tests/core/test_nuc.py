@@ -93,6 +93,34 @@ def test_a_static_point_is_no_bad_pixel() -> None:
     assert not find_bad(frames).any()
 
 
+def test_pixels_without_a_value_are_bad_ones(camera: Camera) -> None:
+    """Radiometric frames mark dead pixels by NaN: they are bad, and spoil no other pixel."""
+    dead = (7, 9)
+
+    def film(level: float) -> NDArray[np.float32]:
+        frames = [frame.astype(np.float32) for frame in camera.film(level)]
+        for frame in frames:
+            frame[dead] = np.nan
+        return mean_frame(frames)
+
+    cold, hot = film(3000), film(7000)
+    wanted = camera.bad.copy()
+    wanted[dead] = True
+    correction = two_point(cold, hot)
+    np.testing.assert_array_equal(correction.bad, wanted)
+    raw = mean_frame(camera.film(5000))
+    assert correction.apply(raw, "it")[~wanted].std() < 5
+    shutter = identity(SHAPE).with_shutter(film(5000))
+    assert shutter.bad[dead] and shutter.bad.sum() == 1 and shutter.apply(raw, "it")[~wanted].std() < 5
+    camera.gain, camera.offset = np.ones(SHAPE), camera.rng.normal(0, 4, SHAPE)
+    moving = [frame.astype(np.float32) for frame in camera.moving()]
+    for frame in moving:
+        frame[dead] = np.nan
+    np.testing.assert_array_equal(find_bad(moving), wanted)
+    with pytest.raises(UsageError, match="not brighter"):
+        two_point(np.full(SHAPE, np.nan, np.float32), hot)
+
+
 def test_noise_has_no_bad_pixels() -> None:
     rng = np.random.default_rng(1)
     assert not find_bad(rng.normal(4000, NOISE, SHAPE).astype(np.float32) for _ in range(20)).any()
@@ -218,6 +246,9 @@ def test_command(camera: Camera, tmp_path: Path, irdet_command: Any) -> None:
     assert result.code == 0, result.err
     assert json.loads(result.out)["bad_pixels"] == 12
     assert irdet_command("calibrate", file, "--shutter", shutter).code == 2
+    (shutter / "99.png").write_bytes(b"no image")
+    result = irdet_command("calibrate", tmp_path / "b.npz", "--shutter", shutter)
+    assert result.code == 0 and "99.png" in result.err and result.err.count("\n") == 1, "what is left out is told"
     result = irdet_command("calibrate", file, "--nuc", file, "--shutter", shutter, "--scene", scene, "--exist-ok")
     assert result.code == 0 and "80x60 px, 12 bad" in result.out, result.err
 

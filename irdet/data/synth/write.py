@@ -181,9 +181,11 @@ def _check_vacant(folder: Path, exist_ok: bool) -> None:
 def _vacate(folder: Path, exist_ok: bool) -> None:
     """Removes the frames of an earlier synthetic set, of which the new truth would know nothing."""
     _check_vacant(folder, exist_ok)
+    told = (folder / name for name in ("truth.csv", "scene.json"))  # first: a run that dies leaves no wrong truth
+    frames = (file for pattern in ("", "images/", "masks/") for file in folder.glob(f"{pattern}synth_*.png"))
     try:
-        for old in (file for pattern in ("", "images/", "masks/") for file in folder.glob(f"{pattern}synth_*.png")):
-            old.unlink()
+        for old in (*told, *frames):
+            old.unlink(missing_ok=True)
     except OSError as error:
         raise IrdetError(f"cannot remove {error.filename}: {error.strerror}") from error
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from irdet.core.errors import IrdetError, UsageError, unknown_name
+from irdet.core.frame import Frame, Preprocessor
 from irdet.core.images import check_size
 
 #: Frame rate of a sequence that does not tell its own (1/s).
@@ -56,6 +57,16 @@ class RawFrame:
     index: int
     time: float | None
     name: str
+
+    def prepare(self, preprocessor: Preprocessor) -> Frame:
+        """Returns it ready for a model. Images have nothing to do with one another, so each has a range of its own.
+
+        Raises:
+            FrameError: It is not usable.
+        """
+        if self.time is None:
+            preprocessor.begin()
+        return preprocessor(self.pixels, self.index, self.time, self.name)
 
 
 @dataclass(frozen=True)
