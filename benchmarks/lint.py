@@ -466,19 +466,16 @@ def bad_operator_in_branch(m: Model) -> None:
     )
 
 
-def local_function(m: Model) -> None:
-    m.opset_import.append(helper.make_opsetid("local", 1))
-    m.functions.append(
-        helper.make_function(
-            "local",
-            "Twice",
-            ["x"],
-            ["y"],
-            [helper.make_node("Add", ["x", "x"], ["y"], "twice")],
-            [helper.make_opsetid("", m.opset_import[0].version)],
-        )
-    )
-    insert("Twice", domain="local")(m)
+def local_function(*body: Any) -> Callable[[Model], None]:
+    """Puts a call of a function in the middle, whose nodes take x and give y."""
+
+    def change(m: Model) -> None:
+        m.opset_import.append(helper.make_opsetid("local", 1))
+        own = helper.make_opsetid("", m.opset_import[0].version)
+        m.functions.append(helper.make_function("local", "Own", ["x"], ["y"], list(body), [own]))
+        insert("Own", domain="local")(m)
+
+    return change
 
 
 def resize(**values: Any) -> Callable[[Model], None]:
@@ -726,7 +723,27 @@ MUTATIONS = (
     Mutation("an operator that 8.6 lacks (Gelu)", "fp32", insert("Gelu"), "operator", "tensorrt-8.6", 20),
     Mutation("an operator that ONNX lacks", "fp32", insert("Cnov"), "operator"),
     Mutation("an operator of ONNX Runtime", "fp32", insert("QuickGelu", domain="com.microsoft"), "domain"),
-    Mutation("a function in the file", "fp32", local_function, "domain", "tensorrt-8.6", 17),
+    Mutation("NonZero", "fp32", insert("NonZero"), "operator"),
+    Mutation(
+        "ScatterND with a reduction",
+        "fp32",
+        insert("ScatterND", np.zeros((1, 4), np.int64), np.ones(1, np.float32), reduction="add"),
+        "scatter",
+    ),
+    Mutation(
+        "a function in the file",
+        "fp32",
+        local_function(helper.make_node("Add", ["x", "x"], ["y"], "twice")),
+        "domain",
+        "tensorrt-8.6",
+        17,
+    ),
+    Mutation(
+        "a function with Unique in it",
+        "fp32",
+        local_function(helper.make_node("Unique", ["x"], ["y"], "unique")),
+        "operator",
+    ),
     Mutation("If", "fp32", condition, "subgraph"),
     Mutation("If with Unique in a branch", "fp32", bad_operator_in_branch, "operator"),
     Mutation("Loop", "fp32", loop, "subgraph"),

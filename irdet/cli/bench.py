@@ -17,6 +17,7 @@ from irdet.cli.options import (
     NameOption,
     QuietOption,
     ThreadsOption,
+    finite,
 )
 from irdet.core.errors import IrdetError, MissingDependency, UsageError
 
@@ -79,11 +80,16 @@ def bench(
     batch: Annotated[int, typer.Option("--batch", min=1, help="Frames at once, for the engine alone.")] = 1,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
-    duration: Annotated[float, typer.Option("--duration", min=0.0, help="Seconds of each kind per engine.")] = 3.0,
-    warmup: Annotated[float, typer.Option("--warmup", min=0.0, help="Seconds before anything counts.")] = 0.2,
+    duration: Annotated[
+        float, typer.Option("--duration", min=0.0, callback=finite, help="Seconds of each kind per engine.")
+    ] = 3.0,
+    warmup: Annotated[
+        float, typer.Option("--warmup", min=0.0, callback=finite, help="Seconds before anything counts.")
+    ] = 0.2,
     iterations: Annotated[int, typer.Option("--iterations", min=1, help="At least so many of each kind.")] = 10,
     idle_ms: Annotated[
-        float, typer.Option("--idle-ms", min=0.0, help="Rest between two frames, as a camera gives it.")
+        float,
+        typer.Option("--idle-ms", min=0.0, callback=finite, help="Rest between two frames, as a camera gives it."),
     ] = 0.0,
     targets: Annotated[int, typer.Option("--targets", min=0, help="Bright spots in each frame.")] = 3,
     data: Annotated[
@@ -94,11 +100,14 @@ def bench(
     ] = None,
     split: Annotated[str | None, typer.Option("--split", help="Part of the data set.", show_default=False)] = None,
     min_iou: Annotated[
-        float | None, typer.Option("--min-iou", help="Fail where an engine's IoU is lower.", show_default=False)
+        float | None,
+        typer.Option("--min-iou", callback=finite, help="Fail where an engine's IoU is lower.", show_default=False),
     ] = None,
     max_p99_ms: Annotated[
         float | None,
-        typer.Option("--max-p99-ms", help="Fail where 1 % of the frames take longer.", show_default=False),
+        typer.Option(
+            "--max-p99-ms", callback=finite, help="Fail where 1 % of the frames take longer.", show_default=False
+        ),
     ] = None,
     no_fresh: Annotated[
         bool,

@@ -111,6 +111,6 @@ class ModelInfo:
         names = {f.name for f in dataclasses.fields(cls)}
         if unknown := sorted(values.keys() - names):
             raise ModelError(f"model metadata: unknown field {unknown[0]!r}; written by a newer irdet?")
-        if "variant" not in values:
-            raise ModelError("model metadata: variant is missing")
+        if missing := sorted(names - values.keys()):
+            raise ModelError(f"model metadata: {missing[0]} is missing")
         return cls(**values)

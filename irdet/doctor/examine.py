@@ -133,7 +133,7 @@ def _clocks(machine: Machine, root: Path) -> Iterator[Finding]:
     part = "Jetson: clocks"
     mode = machine.power_mode
     found = f"power mode {mode or 'unknown'}, governor {machine.governor or 'unknown'}"
-    if mode.startswith("MAXN") and machine.governor == "performance":
+    if mode.startswith("MAXN") and (machine.governor == "performance" or _pinned(root)):
         yield Finding(part, "ok", found)
         return
     try:
@@ -143,6 +143,16 @@ def _clocks(machine: Machine, root: Path) -> Iterator[Finding]:
     full = re.findall(r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=MAXN\S*?\s*>", table)
     steps = [f"sudo nvpmodel -m {full[0]}"] if full and not mode.startswith("MAXN") else []
     yield Finding(part, "missing", found, PARTS[part].lack, " && ".join([*steps, "sudo jetson_clocks"]))
+
+
+def _pinned(root: Path) -> bool:
+    """Whether clocks cannot fall: jetson_clocks raises the lowest to the highest and leaves the governor as it is."""
+    folder = root / "sys/devices/system/cpu/cpu0/cpufreq"
+    try:
+        low, high = ((folder / f"scaling_{end}_freq").read_text(encoding="utf-8").strip() for end in ("min", "max"))
+    except OSError:
+        return False
+    return low == high != ""
 
 
 def _conflicts(gpu: bool) -> Iterator[Finding]:

@@ -12,6 +12,9 @@ _JETPACK = "sudo apt install nvidia-jetpack && python3 -m venv --system-site-pac
 #: NVIDIA builds onnxruntime-gpu for Jetsons itself; TensorRT engines do without it.
 _ENGINE = "irdet export MODEL.onnx  # a TensorRT engine takes its place on a Jetson"
 
+#: Beside JetPack's packages, which are built against NumPy 1 on JetPack 6.
+_BESIDE_JETPACK = "pip install 'opencv-python-headless>=4.8,<5' 'numpy<2'"
+
 
 @dataclass(frozen=True)
 class Part:
@@ -52,36 +55,41 @@ PARTS = {
             "pip uninstall -y opencv-python-headless && pip install 'opencv-python>=4.8,<6'",
             "pip uninstall -y opencv-python-headless  # JetPack's has windows",
         ),
-        Part("OpenCV: FFmpeg", "videos and RTSP streams are not read, annotated videos not written", _OPENCV),
+        Part(
+            "OpenCV: FFmpeg",
+            "videos and RTSP streams are not read, annotated videos not written",
+            _OPENCV,
+            _BESIDE_JETPACK,
+        ),
         Part(
             "OpenCV: GStreamer",
             "pipelines (... ! appsink), which a Jetson's CSI cameras need",
             "sudo apt install python3-opencv && python3 -m venv --system-site-packages .venv",
             "pip uninstall -y opencv-python-headless  # JetPack's has GStreamer",
         ),
-        Part("OpenCV: V4L2", "USB cameras and capture cards", _OPENCV),
+        Part("OpenCV: V4L2", "USB cameras and capture cards", _OPENCV, _BESIDE_JETPACK),
         Part(
             "shipped models",
             "irdet infer, eval and verify without --model",
             "pip install --force-reinstall --no-deps irdet",
         ),
-        Part("ONNX Runtime", "models (.onnx) run on OpenVINO or TensorRT only", "pip install 'irdet[cpu]'"),
+        Part("ONNX Runtime", "models (.onnx) run on OpenVINO or TensorRT only", "pip install 'irdet[cpu]'", _ENGINE),
         Part("ONNX Runtime packages", "they overwrite each other's files, and the GPU is lost without a word"),
         Part(
             "ONNX Runtime: CUDA",
             "--device cuda for .onnx",
-            "pip uninstall -y onnxruntime && pip install 'irdet[gpu]'",
+            "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'irdet[gpu]'",
             _ENGINE,
             gpu=True,
         ),
         Part(
             "ONNX Runtime: TensorRT",
             "--device tensorrt for .onnx",
-            "pip uninstall -y onnxruntime && pip install 'irdet[gpu,tensorrt]'",
+            "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'irdet[gpu,tensorrt]'",
             _ENGINE,
             gpu=True,
         ),
-        Part("OpenVINO", "--device openvino; auto chooses from one less", "pip install 'irdet[openvino]'"),
+        Part("OpenVINO", "--device openvino; auto chooses from one less", "pip install 'irdet[openvino]'", _ENGINE),
         Part("NVIDIA GPU", "CUDA and TensorRT; models run on the CPU"),
         Part(
             "NVIDIA driver",

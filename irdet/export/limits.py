@@ -71,6 +71,6 @@ LIMITS = {
     "tensorrt-8.6": Limits("TensorRT 8.6", 17, _OPERATORS_8_6, _TYPES, False, False, False, False, False),
     "tensorrt-10": Limits("TensorRT 10", 20, _OPERATORS_10, _TYPES | {"BFLOAT16"}),
     "tensorrt-11": Limits("TensorRT 11", 24, _OPERATORS_11, _TYPES | {"BFLOAT16"}),
-    # The one that is for desktops alone lacks the plugin that computes DeformConv.
-    "rtx": Limits("TensorRT-RTX", 24, _OPERATORS_11 - {"DeformConv"}, _TYPES | {"BFLOAT16"}),
+    # The one that is for desktops alone lacks the plugins that compute these.
+    "rtx": Limits("TensorRT-RTX", 24, _OPERATORS_11 - {"DeformConv", "NonZero", "RoiAlign"}, _TYPES | {"BFLOAT16"}),
 }

@@ -167,10 +167,13 @@ def _invalid(onnx: Any, path: Path) -> list[Finding]:
 
 
 class _Graph:
-    """A model, looked at from its tensors; sub-graphs are part of it."""
+    """A model, looked at from its tensors; sub-graphs are part of it, and functions stand in their places."""
 
     def __init__(self, onnx: Any, model: Any, folder: Path) -> None:
-        self.onnx, self.model, self.folder = onnx, model, folder
+        own = {(function.domain, function.name) for function in model.functions}
+        self.calls = [node for node in _walk(model.graph) if (node.domain, node.op_type) in own]
+        self.onnx, self.model, self.folder = onnx, _inlined(onnx, model) if own else model, folder
+        model = self.model
         self.opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
         self.nodes = list(_walk(model.graph))
         self.constants: dict[str, Any] = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -260,6 +263,16 @@ class _Graph:
                 except ModelError as error:
                     return None, str(error)
         return None, ""
+
+
+def _inlined(onnx: Any, model: Any) -> Any:
+    """Returns the model with what its own functions are made of in their places; itself where that fails."""
+    import onnx.inliner as inliner
+
+    try:
+        return inliner.inline_local_functions(model)
+    except Exception:  # an unsound file: the checker says what is wrong
+        return model
 
 
 def _walk(graph: Any) -> Iterator[Any]:
@@ -404,14 +417,12 @@ def _schema(graph: _Graph, node: Any) -> Any:
 
 
 def _operators(graph: _Graph, limits: Limits) -> Iterator[Finding]:
-    functions = {(function.domain, function.name) for function in graph.model.functions}
+    for call in () if limits.functions else graph.calls:
+        message = f"{limits.name} reads no functions of the file's own ({call.op_type})"
+        remedy = "put their nodes in their places (onnx.inliner.inline_local_functions)"
+        yield Finding("domain", "error", graph.name(call), message, remedy)
     for node in graph.nodes:
-        if (node.domain, node.op_type) in functions:
-            if not limits.functions:
-                message = f"{limits.name} reads no functions of the file's own ({node.op_type})"
-                remedy = "put their nodes in their places (onnx.inliner.inline_local_functions)"
-                yield Finding("domain", "error", graph.name(node), message, remedy)
-        elif node.domain not in ("", "ai.onnx"):
+        if node.domain not in ("", "ai.onnx"):
             message = f"{node.op_type} of {node.domain} is no operator of ONNX"
             yield Finding("domain", "error", graph.name(node), message, f"{_EXPORT}, or bring a plugin for it")
         elif node.op_type not in limits.operators:
@@ -448,6 +459,10 @@ def _attributes(graph: _Graph, limits: Limits) -> Iterator[Finding]:
                 yield Finding("pool", "error", name, f"no TensorRT has {node.op_type} with dilation", "pool without it")
             if len([out for out in node.output if out]) > 1:
                 yield Finding("pool", "error", name, "no TensorRT gives the places of maxima", "use the values alone")
+        elif node.op_type == "ScatterND" and (reduction := graph.attribute(node, "reduction", "none")) != "none":
+            severity: Severity = "error" if limits is LIMITS["rtx"] else "warning"  # its parser was asked
+            message = f"reduction {reduction}, which the parser of TensorRT-RTX refuses"
+            yield Finding("scatter", severity, name, message, "write it with other operators")
         elif node.op_type == "BatchNormalization" and graph.attribute(node, "training_mode", 0):
             yield Finding("training", "error", name, "it is in training mode", "export the network in evaluation mode")
 

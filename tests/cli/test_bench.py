@@ -79,6 +79,9 @@ def test_gates(bench: Callable[..., Any], tmp_path: Path) -> None:
         (("none.onnx",), "no such file"),
         (("--batch", "0"), "--batch"),
         (("tophat@cuda",), "CPU alone"),
+        (("--max-p99-ms", "nan"), "--max-p99-ms nan: give a finite number"),
+        (("--min-iou", "nan"), "--min-iou nan: give a finite number"),
+        (("--idle-ms", "inf"), "--idle-ms inf: give a finite number"),
     ],
 )
 def test_misuse_in_one_line(bench: Callable[..., Any], words: tuple[str, ...], told: str, tmp_path: Path) -> None:

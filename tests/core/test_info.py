@@ -38,10 +38,6 @@ def test_the_record_survives_json(info: ModelInfo, indent: int | None) -> None:
     assert ModelInfo.from_json(text.encode()) == info
 
 
-def test_only_the_variant_is_needed() -> None:
-    assert ModelInfo.from_json('{"variant": "foreign"}') == ModelInfo("foreign")
-
-
 def test_figures_that_are_not_finite_become_null() -> None:
     text = ModelInfo("mlcl-edge", metrics={"pd": float("nan"), "per": [float("inf")]}).to_json()
     assert ModelInfo.from_json(text).metrics == {"pd": None, "per": [None]}
@@ -88,6 +84,12 @@ def test_a_wrong_field_is_named(change: dict[str, object], field: str) -> None:
         ModelInfo.from_json(json.dumps(values))
 
 
+def _without(name: str) -> str:
+    values = dataclasses.asdict(ModelInfo("mlcl-edge"))
+    del values[name]
+    return json.dumps(values)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -97,7 +99,9 @@ def test_a_wrong_field_is_named(change: dict[str, object], field: str) -> None:
         ("[" * 100_000, "not valid JSON"),
         ("[]", "not a JSON object"),
         ("null", "not a JSON object"),
-        ("{}", "variant is missing"),
+        ("{}", "calibration is missing"),
+        (_without("stride"), "stride is missing"),
+        (_without("weights_sha256"), "weights_sha256 is missing"),
         ('{"variant": "a", "colour": 1}', "unknown field 'colour'"),
         (" " * (MAX_JSON_BYTES + 1), "longer than"),
     ],

@@ -69,22 +69,26 @@ def test_a_jetson_that_is_not_set_up(tmp_path: Path) -> None:
     )
     assert told["TensorRT"].command.startswith("sudo apt install nvidia-jetpack")
     assert "irdet[jetson]" in told["cuda-python"].command
-    assert "onnxruntime-gpu" not in " ".join(one.command for one in report.findings), "PyPI has none for a Jetson"
+    commands = " ".join(one.command for one in report.findings)
+    assert "onnxruntime-gpu" not in commands, "PyPI has none for a Jetson"
+    assert "irdet[cpu]" not in commands and "irdet[openvino]" not in commands, "they would replace JetPack's NumPy"
     assert report.runtimes == ()
 
 
 @pytest.mark.usefixtures("found")
 @pytest.mark.parametrize(
-    ("mode", "governor", "command"),
+    ("mode", "governor", "lowest", "command"),
     [
-        ("0002", "performance", ""),
-        ("0002", "schedutil", "sudo jetson_clocks"),
-        ("0000", "performance", "sudo nvpmodel -m 2 && sudo jetson_clocks"),
+        ("0002", "performance", "729600", ""),
+        ("0002", "schedutil", "729600", "sudo jetson_clocks"),
+        ("0002", "schedutil", "1728000", ""),  # what jetson_clocks leaves
+        ("0000", "performance", "1728000", "sudo nvpmodel -m 2 && sudo jetson_clocks"),
     ],
 )
-def test_clocks(tmp_path: Path, mode: str, governor: str, command: str) -> None:
+def test_clocks(tmp_path: Path, mode: str, governor: str, lowest: str, command: str) -> None:
     files = {"var/lib/nvpmodel/status": f"pmode:{mode}\n"}
-    files["sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"] = governor
+    frequency = "sys/devices/system/cpu/cpu0/cpufreq/scaling_"
+    files |= {f"{frequency}governor": governor, f"{frequency}min_freq": lowest, f"{frequency}max_freq": "1728000\n"}
     clocks = by_part(examine(tree(tmp_path, JETSON | files)).findings)["Jetson: clocks"]
     assert clocks.command == command and (clocks.state == "ok") == (not command)
 

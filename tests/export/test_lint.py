@@ -245,4 +245,5 @@ def test_operators_are_those_of_tensorrt_rtx() -> None:
     network = builder.create_network(_network_flags(library))
     parser = trt.OnnxParser(network, log)
     known = {schema.name for schema in onnx.defs.get_all_schemas() if schema.domain == ""}
-    assert LIMITS["rtx"].operators & known == {name for name in known if parser.supports_operator(name)}
+    told = {name for name in known if parser.supports_operator(name)}
+    assert LIMITS["rtx"].operators & known == told - {"NonZero", "RoiAlign"}, "whose plugins it does not bring"

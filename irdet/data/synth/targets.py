@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -13,6 +14,8 @@ from irdet.core.errors import UsageError
 from irdet.core.frame import QUANTISATION_NOISE
 from irdet.core.targets import GUARD, RING
 from irdet.data.synth.canvas import Field
+
+_Value = TypeVar("_Value", bound=np.generic)
 
 #: A pixel belongs to a target where its contribution is at least this share of its peak. In SIRST the pixels on the
 #: inner edge of the masks lie at about 0.5 of the peak and those just outside at about 0.15.
@@ -234,10 +237,7 @@ def _amplitude(frame: Field, stamp: _Stamp, others: NDArray[np.bool_], target: P
     """Solves the amplitude for the target's ratio; its light that leaks into the ring is part of the sum."""
     area, ring = _ring(stamp, others)
     counts = frame[area]
-    light = np.zeros_like(counts)
-    light[_shift(stamp.window, area)] = stamp.light
-    body = np.zeros_like(ring)
-    body[_shift(stamp.window, area)] = stamp.mask
+    light, body = _cut(stamp.light, stamp.window, area), _cut(stamp.mask, stamp.window, area)
     inside, outside = counts[body], counts[ring]
     gain = float(light[body].mean() - light[ring].mean())
     offset = float(inside.mean() - outside.mean())
@@ -292,10 +292,16 @@ def _ring(stamp: _Stamp, others: NDArray[np.bool_]) -> tuple[tuple[slice, slice]
     return window, whole if whole.any() else np.ones_like(whole)
 
 
-def _shift(inner: tuple[slice, slice], outer: tuple[slice, slice]) -> tuple[slice, slice]:
-    """Returns the inner window in coordinates of the outer, which holds it."""
-    row, column = (slice(a.start - b.start, a.stop - b.start) for a, b in zip(inner, outer, strict=True))
-    return row, column
+def _cut(values: NDArray[_Value], window: tuple[slice, slice], area: tuple[slice, slice]) -> NDArray[_Value]:
+    """Returns what a window of the frame holds as an area of the frame sees it: zeros beside the window.
+
+    The light of a target that has all but left the frame reaches beyond the area around what is left of its mask.
+    """
+    top, left = (min(a.start, b.start) for a, b in zip(window, area, strict=True))
+    bottom, right = (max(a.stop, b.stop) for a, b in zip(window, area, strict=True))
+    sheet = np.zeros((bottom - top, right - left), values.dtype)
+    sheet[window[0].start - top : window[0].stop - top, window[1].start - left : window[1].stop - left] = values
+    return sheet[area[0].start - top : area[0].stop - top, area[1].start - left : area[1].stop - left]
 
 
 def _union(shape: tuple[int, ...], stamps: Sequence[_Stamp]) -> NDArray[np.bool_]:

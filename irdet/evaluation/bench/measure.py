@@ -83,7 +83,8 @@ class Measured:
         stages: Seconds of `STAGES` within `end_to_end`.
         device: Seconds on a GPU between CUDA's events, and to enqueue; empty on a CPU.
         fresh: A new process' first frame; None where it was not asked for.
-        watts: Mean power while it ran end to end; None where the machine does not tell.
+        watts: Mean power while it ran end to end, rests between frames included; None where the machine does not tell.
+        idle: Rest after each frame, s.
         sensor: What was read for it.
         accuracy: Metrics on the user's data; None where none were given.
         notes: What the engine had to assume.
@@ -103,6 +104,7 @@ class Measured:
     sensor: str | None
     accuracy: MetricsResult | None
     notes: tuple[str, ...]
+    idle: float = 0.0
 
     @property
     def throughput(self) -> float:
@@ -111,8 +113,8 @@ class Measured:
 
     @property
     def joules_per_frame(self) -> float | None:
-        """Energy of a frame end to end, J."""
-        return None if self.watts is None else self.watts * float(self.end_to_end.seconds.mean())
+        """Energy of a frame end to end and of the rest after it, J."""
+        return None if self.watts is None else self.watts * (float(self.end_to_end.seconds.mean()) + self.idle)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the figures as JSON values; times in ms."""
@@ -314,4 +316,5 @@ def _measured(runner: _Runner, fresh: Mapping[str, FreshRun], accuracy: Mapping[
         sensor=runner.sensor.name if runner.sensor else None,
         accuracy=accuracy.get(runner.name),
         notes=engine.notes,
+        idle=runner.idle,
     )

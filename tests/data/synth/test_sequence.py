@@ -35,6 +35,16 @@ def digest(frames: Iterator[SynthFrame]) -> str:
     return total.hexdigest()
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_large_targets_leave_the_frame(seed: int) -> None:
+    """The light of one that has all but left reaches further than the ground around what is left of it."""
+    large = {"targets": (6, 6), "scr": (10.0, 30.0), "area": (100.0, 400.0)}
+    config = SceneConfig(width=160, height=128, kind="ridge", **large)  # type: ignore[arg-type]
+    for frame in generate_sequence(config, seed, 60):
+        assert frame.mask.sum() <= sum(target.area for target in frame.targets)
+        assert all(np.isfinite(target.scr) for target in frame.targets)
+
+
 @pytest.mark.parametrize("bits", [8, 16])
 def test_a_seed_stands_for_one_sequence(bits: int) -> None:
     config = replace(SMALL, bits=bits, kind="random")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,10 @@ def test_real_engines_and_their_files(tmp_path: Path) -> None:
         parts = sum(times.seconds.sum() for times in result.stages.values())
         assert 0.5 * result.end_to_end.seconds.sum() < parts <= result.end_to_end.seconds.sum()
         assert (result.throughput > 0 and result.watts is None) or result.sensor
+        mean = float(result.end_to_end.seconds.mean())
+        assert replace(result, watts=5.0).joules_per_frame == pytest.approx(5 * mean)
+        paced = replace(result, watts=5.0, idle=0.05).joules_per_frame
+        assert paced == pytest.approx(5 * (mean + 0.05)), "the meter runs while the board rests"
 
     record = json.loads(save_record(tmp_path / "bench.json", found).read_text())
     assert [one["name"] for one in record["engines"]] == ["tophat", "mpcm"]
