@@ -11,13 +11,10 @@ from numpy.typing import NDArray
 
 from irdet.core.errors import FrameError, UsageError, unknown_name
 from irdet.core.local import LocalMapping
-from irdet.core.nuc import Correction
+from irdet.core.nuc import NO_DATA, Correction
 
 #: Quantisation noise of one count: the standard deviation of a uniform error of width 1 (1/sqrt(12)).
 QUANTISATION_NOISE = 0.29
-
-#: Float pixels of at least this size are no measurement but a mark for "no data" (-3.4e38 in GeoTIFF).
-NO_DATA = 1e30
 
 #: Weight of the newest frame in the running minimum and maximum of deep sources.
 RANGE_SMOOTHING = 0.05
@@ -46,6 +43,7 @@ class Frame:
         lsb: One count of the source in units of `counts`: 1 for integer sources, 0 for float ones.
         bad: bool [H, W], pixels whose value was not usable and was replaced; None where there are none.
         range: The counts that became 0 and 1, where they follow the data (deep sources); None where they do not.
+        full: bool [H, W], pixels at the top of the source's range before a correction; None where there are none.
         index: Number of the frame in its source, from 0.
         time: Seconds since the start of the source; None where it has no clock.
         source: Name for messages and records.
@@ -56,6 +54,7 @@ class Frame:
     lsb: float = 1.0
     bad: NDArray[np.bool_] | None = None
     range: tuple[float, float] | None = None
+    full: NDArray[np.bool_] | None = None
     index: int = 0
     time: float | None = None
     source: str = ""
@@ -90,10 +89,10 @@ class Frame:
 class Preprocessor:
     """Maps raw pixels to [0, 1]. Holds the running range of deep sources, so use one per source.
 
-    8-bit sources are divided by 255, once somebody wants it (`Frame.data`). Deeper ones are mapped by a declared range,
-    or by the minimum and maximum of the frame (bad pixels left out), smoothed over frames. Nothing inside the measured
-    range is ever clipped: in infrared frames the brightest pixels are the targets. With `mode="local"` each pixel is
-    mapped by the mean and the spread around it instead (`LocalMapping`).
+    8-bit sources are divided by 255, once somebody wants it (`Frame.data`); corrected ones, too. Deeper ones are mapped
+    by a declared range, or by the minimum and maximum of the frame (bad pixels left out), smoothed over frames. Nothing
+    inside the measured range is ever clipped: in infrared frames the brightest pixels are the targets. With
+    `mode="local"` each pixel is mapped by the mean and the spread around it instead (`LocalMapping`).
 
     Args:
         range: `(low, high)` in counts that map to 0 and 1, or None to follow the data.
@@ -140,6 +139,7 @@ class Preprocessor:
         where = f"{source or 'frame'} (frame {index})"
         given = np.asarray(raw)
         raw = to_grey(given, where)
+        raw = raw.astype(raw.dtype.newbyteorder("="), copy=False)  # OpenCV takes bytes for those of this machine
         plain = self._declared is None and self._local is None and self._correction is None
         if raw.dtype == np.uint8 and plain:
             own = raw.copy() if np.may_share_memory(raw, given) else raw
@@ -161,7 +161,9 @@ class Preprocessor:
         if self._local is not None:
             pixels = self._local(values, QUANTISATION_NOISE * lsb)
         else:
-            low, high = self._declared or self._follow(values[~bad] if some_bad else values, raw.dtype)
+            low, high = self._declared or (
+                (0.0, 255.0) if raw.dtype == np.uint8 else self._follow(values[~bad] if some_bad else values, raw.dtype)
+            )
             pixels = np.clip((values - np.float32(low)) / np.float32(high - low), 0.0, 1.0)
         return Frame(
             pixels.astype(np.float32, copy=False),
@@ -169,6 +171,7 @@ class Preprocessor:
             lsb=lsb,
             bad=bad if some_bad else None,
             range=self._running,
+            full=_full(raw) if self._correction is not None else None,
             index=index,
             time=time,
             source=source,
@@ -241,6 +244,14 @@ def to_grey(raw: NDArray[np.generic], where: str) -> NDArray[np.generic]:
     if raw.dtype not in (np.uint8, np.uint16):
         raw = raw.astype(np.float32)
     return cv2.cvtColor(np.ascontiguousarray(raw[:, :, :3]), cv2.COLOR_BGR2GRAY)
+
+
+def _full(raw: NDArray[np.generic]) -> NDArray[np.bool_] | None:
+    """Marks the pixels at the top of an integer source's range; None where there are none."""
+    if not np.issubdtype(raw.dtype, np.integer):
+        return None
+    full = raw == np.iinfo(raw.dtype.str).max
+    return np.asarray(full) if full.any() else None
 
 
 def _fill(values: NDArray[np.float32], bad: NDArray[np.bool_]) -> NDArray[np.float32]:

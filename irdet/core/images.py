@@ -88,6 +88,25 @@ def _sides(file: Path | bytes) -> tuple[int, int]:
     return width, height
 
 
+def printable(name: str) -> str:
+    """Returns a file's name as it can be written: bytes that are no UTF-8 become the sign for that."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
+def opencv_name(path: str | os.PathLike[str]) -> str:
+    """Returns a path for OpenCV to open, which crashes on names that are no UTF-8.
+
+    Raises:
+        FrameError: The name is none.
+    """
+    text = os.fspath(path)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise FrameError(f"{printable(text)}: OpenCV opens no name that is not UTF-8; rename it") from error
+    return text
+
+
 def read_image(path: str | os.PathLike[str], max_pixels: int | None = None) -> NDArray[np.generic]:
     """Reads an image as it is stored: its own depth, its own channels.
 

@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from irdet.core.errors import FrameError, IrdetError, UsageError
 from irdet.core.files import read_arrays, replacing
 
+#: Float pixels of at least this size are no measurement but a mark for "no data" (-3.4e38 in GeoTIFF).
+NO_DATA = 1e30
+
 #: A pixel whose response differs from the median response by more than this factor is bad.
 RESPONSE = 2.0
 
@@ -172,7 +175,7 @@ def two_point(cold: NDArray[np.float32], hot: NDArray[np.float32]) -> Correction
 
 
 def mean_frame(frames: Iterable[NDArray[np.generic]]) -> NDArray[np.float32]:
-    """Returns the mean of raw frames [H, W], float32.
+    """Returns the mean of raw frames [H, W], float32; NaN where a pixel has no value in one of them.
 
     Raises:
         UsageError: There is none, or their sizes differ.
@@ -180,6 +183,7 @@ def mean_frame(frames: Iterable[NDArray[np.generic]]) -> NDArray[np.float32]:
     total, count = None, 0
     for frame in frames:
         values = frame.astype(np.float64)
+        values[~(np.abs(values) < NO_DATA)] = np.nan
         if total is None:
             total = np.zeros_like(values)
         _check_shape(values, total.shape, f"frame {count}")
@@ -212,7 +216,7 @@ def find_bad(frames: Iterable[NDArray[np.float32]]) -> NDArray[np.bool_]:
     count = 0
     for frame in frames:
         counts = np.ascontiguousarray(frame, np.float32)
-        lost = ~np.isfinite(counts)
+        lost = ~(np.abs(counts) < NO_DATA)
         if lost.any():  # filters would spread it
             counts = np.where(lost, np.median(counts[~lost]) if not lost.all() else 0, counts).astype(np.float32)
         excess = counts - cv2.medianBlur(counts, 5)

@@ -18,9 +18,9 @@ GUARD = 2
 RING = 20
 
 #: Rows of the table of pixels that targets are summed up from: probability, place and count, whose least and largest
-#: count, too; then probability times place, and whether the pixel is bad or ignored.
-_ROWS = range(8)
-_P, _X, _Y, _COUNT, _PX, _PY, _BAD, _IGNORED = _ROWS
+#: count, too; then probability times place, and whether the pixel is bad, full or ignored.
+_ROWS = range(9)
+_P, _X, _Y, _COUNT, _PX, _PY, _BAD, _FULL, _IGNORED = _ROWS
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,8 @@ def extract_targets(
     table[_PX], table[_PY] = table[_P] * xs, table[_P] * ys
     if frame.bad is not None:
         table[_BAD] = frame.bad[ys, xs]
+    if frame.full is not None:
+        table[_FULL] = frame.full[ys, xs]
     if ignore is not None:
         table[_IGNORED] = ignore[ys, xs]
     # The pixels of one target after those of the other, cut where the next one begins: all are summed up at once.
@@ -172,7 +174,7 @@ def extract_targets(
                 contrast=contrast,
                 scr=abs(contrast) / max(deviation, floor, 1e-9),
                 touches_border=left == 0 or upper == 0 or right == frame.shape[1] or lower == frame.shape[0],
-                saturated=hot >= top,
+                saturated=hot >= top or total[_FULL] > 0,
                 bad_pixel=total[_BAD] > 0,
                 frame=frame.index,
                 time=frame.time,

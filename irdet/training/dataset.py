@@ -84,10 +84,10 @@ def load_training_data(
     held = [False] * len(frames)
     if recipe.fold:
         parts = _folds(frames, names, advance)
-        if parts is None or recipe.fold > parts.max() + 1:
-            there = "shows one scene" if parts is None else f"has scenes for {parts.max() + 1} folds"
+        held = [] if parts is None else (parts == recipe.fold - 1).tolist()
+        if not any(held) or all(held):
+            there = "shows one scene" if parts is None else f"has images of folds {_listed(parts)} alone"
             raise UsageError(f"{data} {there}, so fold {recipe.fold} cannot be held out: --fold 0 trains on all")
-        held = (parts == recipe.fold - 1).tolist()
 
     samples = [] if backgrounds is None else list(load_dataset(backgrounds, empty_truth=True))
     free = [_read(sample, advance) for sample in samples]
@@ -137,6 +137,10 @@ def _folds(
     if count < 2:
         return None
     return folds(scenes, min(FOLDS, count), 0, [float(frame.mask.sum()) for frame in frames])
+
+
+def _listed(parts: NDArray[np.intp]) -> str:
+    return ", ".join(str(part + 1) for part in np.unique(parts))
 
 
 def _scenes(

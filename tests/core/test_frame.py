@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
@@ -10,6 +12,8 @@ from numpy.typing import NDArray
 
 from irdet.core.errors import FrameError, UsageError
 from irdet.core.frame import Frame, Preprocessor, pad_to, pad_to_multiple
+from irdet.core.nuc import identity
+from irdet.core.targets import extract_targets
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12)
 DEEP = hnp.arrays(np.uint16, SHAPES)
@@ -191,6 +195,31 @@ def test_other_byte_order_is_read_by_value() -> None:
     raw = np.arange(12, dtype=np.uint16).reshape(3, 4) * 1000
     swapped = raw.astype(raw.dtype.newbyteorder())
     np.testing.assert_array_equal(Preprocessor()(swapped).pixels, Preprocessor()(raw).pixels)
+
+
+@pytest.mark.parametrize("kind", ["u2", "i4", "f4", "f8"])
+def test_targets_of_frames_in_another_byte_order(kind: str) -> None:
+    native = np.random.default_rng(0).integers(7000, 7100, (40, 40)).astype(kind)
+    native[20:22, 20:22] = 9000
+    probability = (native > 8000).astype(np.float32)
+    (wanted,), (given,) = (
+        extract_targets(probability, Preprocessor()(raw)) for raw in (native, native.astype(f">{kind}"))
+    )
+    assert given == wanted and given.background == pytest.approx(7050, abs=5)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_correction_that_changes_nothing_changes_nothing(dtype: type[np.unsignedinteger[Any]]) -> None:
+    """8-bit counts are divided by 255 with a correction, too, and what is saturated stays so."""
+    top = np.iinfo(dtype).max
+    raw = np.random.default_rng(0).integers(50, 60, (40, 40)).astype(dtype)
+    raw[20:22, 20:22] = top
+    plain, corrected = (Preprocessor(correction=one)(raw) for one in (None, identity(raw.shape)))
+    np.testing.assert_array_equal(corrected.pixels, plain.pixels)
+    assert corrected.range == plain.range and (plain.range is None) == (dtype == np.uint8)
+    probability = (raw == top).astype(np.float32)
+    one, other = (extract_targets(probability, frame) for frame in (plain, corrected))
+    assert one == other and one[0].saturated
 
 
 def test_frame_knows_where_it_comes_from() -> None:

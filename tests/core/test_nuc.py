@@ -46,6 +46,10 @@ class Camera:
             yield self.see(view)
 
 
+#: What cameras and files write where a pixel has no value.
+NOTHING = (np.nan, np.inf, -3.4e38)
+
+
 @pytest.fixture
 def camera() -> Camera:
     return Camera()
@@ -93,14 +97,16 @@ def test_a_static_point_is_no_bad_pixel() -> None:
     assert not find_bad(frames).any()
 
 
-def test_pixels_without_a_value_are_bad_ones(camera: Camera) -> None:
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("nothing", NOTHING)
+def test_pixels_without_a_value_are_bad_ones(camera: Camera, nothing: float) -> None:
     """Radiometric frames mark dead pixels by NaN: they are bad, and spoil no other pixel."""
     dead = (7, 9)
 
     def film(level: float) -> NDArray[np.float32]:
         frames = [frame.astype(np.float32) for frame in camera.film(level)]
         for frame in frames:
-            frame[dead] = np.nan
+            frame[dead] = nothing
         return mean_frame(frames)
 
     cold, hot = film(3000), film(7000)
@@ -115,7 +121,7 @@ def test_pixels_without_a_value_are_bad_ones(camera: Camera) -> None:
     camera.gain, camera.offset = np.ones(SHAPE), camera.rng.normal(0, 4, SHAPE)
     moving = [frame.astype(np.float32) for frame in camera.moving()]
     for frame in moving:
-        frame[dead] = np.nan
+        frame[dead] = nothing
     np.testing.assert_array_equal(find_bad(moving), wanted)
     with pytest.raises(UsageError, match="not brighter"):
         two_point(np.full(SHAPE, np.nan, np.float32), hot)

@@ -130,9 +130,18 @@ def test_one_scene_cannot_be_split(tmp_path: Path) -> None:
 
 def test_a_fold_that_does_not_exist_is_misuse(tmp_path: Path) -> None:
     three = write_set(tmp_path / "three", 3, 2)
-    with pytest.raises(UsageError, match="has scenes for 3 folds, so fold 5 cannot be held out"):
+    with pytest.raises(UsageError, match="has images of folds 1, 2, 3 alone, so fold 5 cannot be held out"):
         load_training_data(three, None, Recipe(fold=5))
     assert load_training_data(three, None, Recipe(fold=3)).validation
+    parted = write_set(tmp_path / "parted", 2, 2)
+    for old, number in zip(sorted((parted / "images").iterdir()), (3, 8, 17, 4), strict=True):
+        for kind in ("images", "masks"):
+            (parted / kind / old.name).rename(parted / kind / f"Misc_{number}.png")
+    with pytest.raises(UsageError, match="has images of folds 1, 5 alone, so fold 3 cannot be held out"):
+        load_training_data(parted, None, Recipe(fold=3))
+    (parted / "images" / "Misc_4.png").unlink()
+    with pytest.raises(UsageError, match="has images of folds 1 alone, so fold 1 cannot be held out"):
+        load_training_data(parted, None, Recipe(fold=1))
 
 
 def test_locally_mapped_frames_are_there_where_the_recipe_asks(
