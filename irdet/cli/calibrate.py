@@ -132,11 +132,11 @@ def _frames(source: str, options: SourceOptions) -> Iterator[NDArray[np.generic]
     """Yields the raw grey frames of a source."""
     from irdet.cli.console import console
     from irdet.core.frame import to_grey
-    from irdet.runtime.sources import open_source
+    from irdet.runtime.sources import open_source, redacted
 
     with open_source(source, options) as frames:
         if frames.live and options.limit is None:
-            raise UsageError(f"{source} never ends: add --limit N")
+            raise UsageError(f"{redacted(source)} never ends: add --limit N")
         frames.skipped.listen(lambda one: console().print(f"skipped: {one.reason}", markup=False, soft_wrap=True))
         for frame in frames:
             yield to_grey(frame.pixels, f"{frame.name} (frame {frame.index})")

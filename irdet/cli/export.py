@@ -196,6 +196,8 @@ def export(
     if max_drop is not None and not (fp16 or int8):
         raise UsageError("--max-drop is for --fp16 and --int8: an fp32 graph must agree with torch")
     batch, target = batch or 1, int8_target or "tensorrt"
+    if int8 and target == "cpu" and wanted.any:
+        raise UsageError("--int8-target cpu makes no TensorRT engine: leave the builder's options out")
     path = _destination(source, output, _precision_suffix(fp16, int8, target))
     require("torch", "export", "exporting")
 

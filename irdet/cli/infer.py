@@ -6,6 +6,7 @@ import glob
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from irdet.core.targets import Target
     from irdet.runtime.detector import Detection
     from irdet.runtime.pipeline import RunSummary
+    from irdet.runtime.resume import Done
     from irdet.runtime.sinks import Sink
     from irdet.runtime.sources import Source
 
@@ -172,23 +174,30 @@ def infer(
     from irdet.runtime.resume import after
     from irdet.runtime.resume import resume as last_complete
     from irdet.runtime.sinks import WindowSink
-    from irdet.runtime.sources import NothingLeft, open_source
+    from irdet.runtime.sources import NothingLeft, open_source, redacted
 
     def tell(line: str) -> None:
         if not quiet:
             console().print(line, markup=False, soft_wrap=True)
 
     follower = None if tracking is None else Follower(tracking, stabilise)
-    window = WindowSink(f"irdet: {source}") if show else None
+    window = WindowSink(f"irdet: {redacted(source)}") if show else None
     done = None if resume is None else last_complete(resume)
     try:
         opened = open_source(source, taken if done is None else after(taken, done.frame))
     except NothingLeft as error:
         if done is None:
             raise
+        if os.path.exists(source) and not Path(source).is_fifo():  # what can be opened again is looked at
+            with open_source(source, replace(taken, limit=None)) as whole:
+                _same(whole, done, f"--resume {resume}")
+        for one in error.skipped.named:
+            console().print(f"skipped: {one.reason}", markup=False, soft_wrap=True)
         tell(f"nothing is left to do in {resume}: {error}")
         if as_json:
-            print_json({**RunSummary(source).to_dict(), "files": []})
+            skipped = error.skipped
+            nothing = RunSummary(redacted(source), skipped=tuple(skipped.named), skipped_frames=skipped.frames)
+            print_json({**nothing.to_dict(), "files": []})
         return
     with (
         signals() as stop,
@@ -198,11 +207,7 @@ def infer(
         if resume is not None and frames.live:
             raise UsageError(f"--resume is for what can be read again, and {frames.name} is live")
         if done is not None:
-            if done.source not in (None, here := frames.name_of(done.frame)):
-                raise UsageError(
-                    f"--resume {resume}: its frame {done.frame} is of {done.source}, that of {source} is {here}: "
-                    "give the source of that run, as it was"
-                )
+            _same(frames, done, f"--resume {resume}")
             preprocessor.begin(done.range)
         if not frames.live and frames.length != 1:
             engine.spread()  # nobody waits for a single frame
@@ -278,6 +283,19 @@ def infer(
     stop.check(f"{counted(summary.frames, 'frame')}{again}")
 
 
+def _same(frames: Source, done: Done, what: str) -> None:
+    """Refuses to go on with another source than that of the run."""
+    try:
+        here = frames.name_of(done.frame)
+    except IndexError:
+        here = "not there"
+    if done.source not in (None, here):
+        raise UsageError(
+            f"{what}: its frame {done.frame} is of {done.source}, that of {frames.name} is {here}: "
+            "give the source of that run, as it was"
+        )
+
+
 def _read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
     from irdet.core.images import read_image
 
@@ -292,6 +310,7 @@ def _read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
 def _spare(source: str, folder: Path, sinks: list[Sink]) -> None:
     """Refuses to write over what is read, which --exist-ok would allow: files, and folders of pictures."""
     read = {Path(one) for one in ([source] if os.path.exists(source) else glob.glob(source, recursive=True))}
+    read = {one for one in read if one.exists()}  # not links into nowhere
     read |= {one.parent for one in read if one.is_file() and one.parent.resolve() != folder.resolve()}
     for sink in sinks:
         if sink.path is not None and sink.path.exists() and any(map(sink.path.samefile, read)):

@@ -110,7 +110,7 @@ class Results:
             parse_address(self.udp)
 
     def sinks(self, folder: Path, source: Source) -> list[Sink]:
-        """Returns the sinks of a run: streams first, since whoever reads them waits, and what draws last.
+        """Returns the sinks of a run: streams first, since whoever reads them waits, and the video last.
 
         Args:
             folder: Where files go.
@@ -134,7 +134,14 @@ class Results:
         from irdet.runtime.stream_sinks import CocoSink
         from irdet.runtime.track_sinks import MotSink, TrackCsvSink, TrackLinesSink
 
-        sinks: list[Sink] = [
+        done: list[tuple[int, str]] = []
+        if self.resumed and not source.is_video:
+            done = [(one.frame, one.source or "") for one in finished(folder)]
+        # A frame is done when its line is there, so what --resume does not make anew comes before it.
+        sinks: list[Sink] = [MaskSink(folder / "masks", done)] if self.masks else []
+        if self.pictures and not source.is_video:
+            sinks.append(PictureSink(folder / "annotated", done))
+        sinks += [
             JsonLinesSink(folder / "targets.jsonl", self.resumed),
             CsvSink(folder / "targets.csv", self.resumed),
         ]
@@ -146,14 +153,7 @@ class Results:
             ]
         if self.coco:
             sinks.append(CocoSink(folder / "coco.json"))
-        done: list[tuple[int, str]] = []
-        if self.resumed and not source.is_video:
-            done = [(one.frame, one.source or "") for one in finished(folder)]
-        if self.masks:
-            sinks.append(MaskSink(folder / "masks", done))
         if self.pictures and source.is_video:
             video = folder / "annotated.mkv"
             sinks.append(VideoSink(free_name(video) if self.resumed else video, source.fps))
-        elif self.pictures:
-            sinks.append(PictureSink(folder / "annotated", done))
         return sinks

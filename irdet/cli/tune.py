@@ -70,6 +70,7 @@ def tune(
     from irdet.cli.rundir import new_run
     from irdet.data.sirst import load_dataset
     from irdet.engines import open_engine, resolve_model
+    from irdet.engines.record import read_record
     from irdet.evaluation.evaluate import evaluate
     from irdet.evaluation.tune import check_copy, choose_threshold, write_threshold
     from irdet.metrics.target import DISTANCE
@@ -77,6 +78,8 @@ def tune(
 
     file = resolve_model(model)
     check_copy(file, output or file)
+    if file.suffix.lower() == ".onnx":
+        read_record(file)
     if output is not None and output.exists() and not exist_ok:
         raise UsageError(f"{output} is there already: choose another name, or add --exist-ok")
     reach = DISTANCE if distance is None else distance

@@ -67,7 +67,7 @@ def resume(folder: Path) -> Done | None:
             return None
         done: Done | None
         done, targets = _frame(lines, last)
-        if rows.is_file():
+        if rows.is_file() or end == len(last):  # the table is begun after the first line
             _cut_rows(rows, done.frame)
             if _rows_of(rows, done.frame) != targets:
                 end -= len(last)
@@ -184,6 +184,8 @@ def _rows_of(path: Path, number: int) -> int:
 
 def _cut_rows(path: Path, number: int) -> None:
     """Cuts away the rows behind a frame, and a row that is not whole; the header stays."""
+    if not path.is_file():
+        return
     end = _whole_lines(path)
     while (row := _last_line(path, end)) is not None:
         found = _number(row)

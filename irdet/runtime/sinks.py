@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from irdet.core.errors import IrdetError, MissingDependency
 from irdet.core.files import replacing
 from irdet.core.frame import Frame
-from irdet.core.images import quiet_opencv
+from irdet.core.images import opencv_name, quiet_opencv
 from irdet.core.targets import Target
 from irdet.runtime.detector import Detection
 from irdet.runtime.sources import FALLBACK_FPS, open_source
@@ -203,7 +203,7 @@ class VideoSink:
             self._path.open("wb").close()  # OpenCV would not say why it cannot
         code = cv2.VideoWriter.fourcc(*"MJPG")
         with quiet_opencv():
-            writer = cv2.VideoWriter(str(self._path), cv2.CAP_FFMPEG, code, self._fps, self._size, _RAW_VIDEO)
+            writer = cv2.VideoWriter(opencv_name(self._path), cv2.CAP_FFMPEG, code, self._fps, self._size, _RAW_VIDEO)
         if not writer.isOpened():
             raise IrdetError(f"cannot write {self._path}: this OpenCV cannot write Motion JPEG in Matroska (.mkv)")
         return writer

@@ -75,6 +75,7 @@ def test_default_is_the_shipped_model_at_512(
         (["--ckpt", "best.pt", "--opset", "0"], 2, "--opset"),
         (["--ckpt", "best.pt", "--int8-target", "cpu"], 2, "--int8-target is for --int8"),
         (["--ckpt", "best.pt", "--calib-images", "9"], 2, "--calib-images is for --int8"),
+        (["--int8", "--int8-target", "cpu", "--calib", ".", "--workspace", "9"], 2, "leave the builder's options out"),
         (["mlcl-edg"], 2, "did you mean mlcl-edge?"),
         (["mlcl-edge-int8-cpu"], 2, "there is no checkpoint of it"),
         (["tophat"], 2, "no network is called 'tophat'"),

@@ -314,6 +314,36 @@ def test_names_that_are_no_utf8(irdet_command: Command, model: Path) -> None:
     assert len(list(Path("out/annotated").iterdir())) == 2
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes are Linux's")
+@pytest.mark.parametrize("suffix", [".tif", ".mkv", ".npy"])
+def test_opencv_does_not_crash_on_names_that_are_no_utf8(irdet_command: Command, model: Path, suffix: str) -> None:
+    name = os.fsdecode(b"y\xff") + suffix
+    Path("images").mkdir()
+    if suffix == ".mkv":
+        clip(Path("a.mkv"))
+        Path("a.mkv").rename(Path("images") / name)
+    elif suffix == ".npy":
+        np.save(Path("images") / name, np.stack([scene()] * 2))
+    else:
+        Path("images", name).write_bytes(cv2.imencode(".tif", scene())[1].tobytes())
+        save(Path("images/z.png"), scene())
+        result = irdet_command("infer", "images", "--model", model, "-o", "out")
+        assert result.code == 0 and len(Path("out/targets.jsonl").read_text().splitlines()) == 2, result.err
+    result = irdet_command("infer", f"images/{name}", "--model", model)
+    if suffix == ".npy":  # numpy reads it
+        assert result.code == 0 and Path("runs/infer/y\ufffd/annotated.mkv").stat().st_size, result.err
+    else:
+        assert result.code == 1 and "rename it" in result.err and result.err.count("\n") == 1
+
+
+def test_a_link_into_nowhere_beside_the_images(irdet_command: Command, model: Path) -> None:
+    Path("images").mkdir()
+    save(Path("images/a.png"), scene())
+    Path("images/b.png").symlink_to("gone.png")
+    for _ in range(2):
+        assert irdet_command("infer", "images/*", "--model", model, "-o", "out", "--exist-ok").code == 0
+
+
 def test_show_says_which_package_gives_windows(irdet_command: Command, model: Path, monkeypatch: Any) -> None:
     def no_windows(*arguments: object) -> None:
         raise cv2.error("The function is not implemented")

@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from irdet.core.errors import IrdetError
+from irdet.runtime import sinks
 from irdet.runtime.sources import open_source
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -177,6 +179,9 @@ def test_going_on_with_another_source_is_misuse(irdet_command: Callable[..., Any
     before = (out / "targets.jsonl").read_bytes()
     done = irdet_command("infer", two, "--resume", out, *words)
     assert done.code == 2 and "its frame 2 is of one.raw" in done.err and done.err.count("\n") == 1
+    shorter = raw_file(tmp_path / "three.raw", 3)
+    done = irdet_command("infer", shorter, "--resume", out, *words)
+    assert done.code == 2 and "its frame 2 is of one.raw" in done.err, "nothing is left of it, but it is another one"
     assert (out / "targets.jsonl").read_bytes() == before
     assert irdet_command("infer", one, "--resume", out, *words).code == 0 and numbers(out) == list(range(9))
 
@@ -201,8 +206,13 @@ def test_going_on_behind_what_cannot_be_read(irdet_command: Callable[..., Any], 
     (folder / "3.png").write_bytes(b"no image")
     words = ("--model", "tophat", "--no-video")
     assert irdet_command("infer", folder, "-o", out, *words).code == 0
-    again = irdet_command("infer", folder, "--resume", out, *words)
-    assert again.code == 0 and "nothing is left to do" in again.err
+    again = irdet_command("infer", folder, "--resume", out, *words, "--json")
+    assert again.code == 0 and "nothing is left to do" in again.err and "skipped: cannot read" in again.err
+    record = json.loads(again.out)
+    assert record["skipped_frames"] == 1 and "3.png" in record["skipped"][0]["reason"], "as the whole run tells"
+    (folder / "1.png").unlink()
+    other = irdet_command("infer", folder, "--resume", out, *words)
+    assert other.code == 2 and "give the source of that run" in other.err
     raw = raw_file(tmp_path / "clip.raw", 4)
     for option in ("-o", "--resume"):
         with raw.open("rb") as piped:
@@ -210,6 +220,33 @@ def test_going_on_behind_what_cannot_be_read(irdet_command: Callable[..., Any], 
             _, said = run.communicate(timeout=60)
         assert run.returncode == 0, said
     assert "nothing is left to do" in said and numbers(tmp_path / "piped") == [0, 1, 2, 3]
+
+
+def test_a_frame_is_done_when_all_of_it_is_there(
+    irdet_command: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What --resume would not make anew is written before the line by which a frame counts as done."""
+    import cv2
+
+    folder, out = tmp_path / "images", tmp_path / "out"
+    folder.mkdir()
+    for index in range(5):
+        cv2.imwrite(str(folder / f"{index}.png"), frame(index))
+    words = ("infer", folder, "--model", "tophat", "--masks", "--quiet")
+    real = sinks._write_png
+
+    def full(path: Path, pixels: NDArray[np.uint8]) -> None:
+        if path.name == "3.png":
+            raise IrdetError("disk full")
+        real(path, pixels)
+
+    with monkeypatch.context() as failing:
+        failing.setattr(sinks, "_write_png", full)
+        assert irdet_command(*words, "-o", out).code == 1
+    assert irdet_command(*words, "--resume", out).code == 0
+    for kind in ("masks", "annotated"):
+        assert sorted(path.name for path in (out / kind).iterdir()) == [f"{index}.png" for index in range(5)]
+    assert numbers(out) == [0, 1, 2, 3, 4]
 
 
 def test_stopped_before_the_first_frame(tmp_path: Path) -> None:

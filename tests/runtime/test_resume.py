@@ -101,6 +101,26 @@ def test_the_range_of_a_deep_source_goes_on(
         assert np.array_equal(rest(raw[index], index, index / 25).pixels, wanted[index].pixels)
 
 
+@pytest.mark.parametrize("rows", [None, b"", b"frame,ti", b"HEADER"])
+@pytest.mark.parametrize("targets", [0, 2])
+def test_a_run_that_was_killed_at_its_first_frame(
+    tmp_path: Path, detect: Callable[..., Detection], rows: bytes | None, targets: int
+) -> None:
+    """The table is begun after the first line: without it, that frame's rows are not there."""
+    detections = [detect(index, targets=targets) for index in range(3)]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    _write(whole, detections)
+    cut.mkdir()
+    lines, table = _texts(whole)
+    (cut / "targets.jsonl").write_bytes(lines.splitlines(keepends=True)[0])
+    if rows is not None:
+        (cut / "targets.csv").write_bytes(table.splitlines(keepends=True)[0] if rows == b"HEADER" else rows)
+    last = resume(cut)
+    assert last is None or (last.frame == 0 and not targets)
+    _write(cut, detections[0 if last is None else 1 :], go_on=True)
+    assert _texts(cut) == (lines, table)
+
+
 def test_finished_frames(tmp_path: Path, detect: Callable[..., Detection]) -> None:
     assert list(finished(tmp_path)) == []
     _write(tmp_path, [detect(index, None, f"{index}.png") for index in range(3)])

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from irdet.core.errors import IrdetError, UsageError
-from irdet.core.images import IMAGE_SUFFIXES, is_image, natural_key
+from irdet.core.images import IMAGE_SUFFIXES, is_image, natural_key, opencv_name, printable
 from irdet.runtime.sources.base import (
     FALLBACK_FPS,
     MAX_FPS,
@@ -23,7 +23,7 @@ from irdet.runtime.sources.base import (
     Source,
     SourceOptions,
 )
-from irdet.runtime.sources.live import open_camera, open_pipeline, open_url
+from irdet.runtime.sources.live import open_camera, open_pipeline, open_url, redacted
 from irdet.runtime.sources.stacks import (
     TIFF_SUFFIXES,
     ImageSource,
@@ -48,6 +48,7 @@ __all__ = [
     "Source",
     "SourceOptions",
     "open_source",
+    "redacted",
 ]
 
 _GLOB_SIGNS = re.compile(r"[*?\[]")
@@ -87,7 +88,7 @@ def open_source(spec: str | os.PathLike[str], options: SourceOptions | None = No
         if (camera := _CAMERA.fullmatch(text)) and (path.is_char_device() or not path.exists()):
             return open_camera(int(camera[1]), options)
         if path.is_dir():
-            return ImageSource(_in_folder(path), path.resolve().name or "images", path, options)
+            return ImageSource(_in_folder(path), printable(path.resolve().name) or "images", path, options)
         if path.exists():
             return _open_file(path, options)
         if _GLOB_SIGNS.search(text):
@@ -111,10 +112,10 @@ def _open_raw(path: Path, text: str, layout: RawFormat, options: SourceOptions) 
 
 def _open_file(path: Path, options: SourceOptions) -> Source:
     suffix = path.suffix.lower()
-    if suffix in TIFF_SUFFIXES and (pages := count_pages(path)) > 1:
+    if suffix in TIFF_SUFFIXES and (pages := count_pages(Path(opencv_name(path)))) > 1:
         return TiffSource(path, pages, options)
     if suffix in IMAGE_SUFFIXES:
-        return ImageSource([path], path.stem, path.parent, options)
+        return ImageSource([path], printable(path.stem), path.parent, options)
     if suffix == ".npy":
         return NpySource(path, options)
     if suffix in (".raw", ".bin"):
@@ -137,7 +138,7 @@ def _from_glob(pattern: str, options: SourceOptions) -> Source:
     images = list(filter(is_image, files))
     if images:
         parent = Path(os.path.commonpath([path.parent.absolute() for path in images]))
-        return ImageSource([path.absolute() for path in images], parent.name or "images", parent, options)
+        return ImageSource([path.absolute() for path in images], printable(parent.name) or "images", parent, options)
     if len(files) == 1:
         return _open_file(files[0], options)
     what = f"{len(files)} files match, but none is an image; videos go one at a time" if files else "nothing matches"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
@@ -39,7 +38,16 @@ RAW_DTYPES = {
 
 
 class NothingLeft(IrdetError):
-    """The source has frames, but none of those that are wanted."""
+    """The source has frames, but none of those that are wanted, or none of them can be read.
+
+    Args:
+        message: Which are wanted, and why there is none.
+        skipped: Those that are wanted and cannot be read.
+    """
+
+    def __init__(self, message: str, skipped: SkipLog | None = None) -> None:
+        super().__init__(message)
+        self.skipped = skipped or SkipLog()
 
 
 @dataclass(frozen=True, eq=False)
@@ -272,11 +280,6 @@ class Source(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-
-
-def printable(name: str) -> str:
-    """Returns a file's name as it can be written: bytes that are no UTF-8 become the sign for that."""
-    return os.fsencode(name).decode("utf-8", "replace")
 
 
 class Closing:

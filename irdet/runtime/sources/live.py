@@ -184,7 +184,7 @@ def open_url(url: str, options: SourceOptions) -> Source:
     try:
         parts = urlsplit(url)
     except ValueError as error:
-        raise UsageError(f"{label} is no address: {error}") from error
+        raise UsageError(f"{label} is no address") from error
     if parts.scheme.lower() not in SCHEMES:
         raise IrdetError(f"cannot read {label}: no protocol of {', '.join(SCHEMES)}")
 
@@ -257,7 +257,9 @@ def deep_frame(pixels: NDArray[np.generic], capture: cv2.VideoCapture) -> NDArra
 
 def redacted(url: str) -> str:
     """Returns an address without what it may hold of secrets: the user and the password, and what follows a `?`."""
-    return re.split(r"[?#]", re.sub(r"(?<=://)[^/]*@", "", url), maxsplit=1)[0]
+    # Passwords may hold any sign, a slash, too: what follows a colon and is no port belongs to one, up to the last @.
+    without = re.sub(r"(?<=://)([^/]*|[^/:\[]*:(?!\d*/).*)@", "", url)
+    return re.split(r"[?#]", without, maxsplit=1)[0]
 
 
 def _plain(text: str) -> str:

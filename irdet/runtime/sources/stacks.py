@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irdet.core.errors import FrameError, IrdetError
-from irdet.core.images import check_header, quiet_opencv, read_image
+from irdet.core.images import check_header, opencv_name, printable, quiet_opencv, read_image
 from irdet.runtime.sources.base import (
     Closing,
     NothingLeft,
@@ -21,7 +21,6 @@ from irdet.runtime.sources.base import (
     SkipLog,
     Skipped,
     SourceOptions,
-    printable,
 )
 
 #: Suffixes of files that may hold several pages.
@@ -59,7 +58,7 @@ class _Numbered(Closing, ABC):
         if first is None:
             reason = self.skipped.named[0].reason
             told = reason if len(numbers) == 1 else f"none of the {len(numbers)} images of {name} is readable: {reason}"
-            raise NothingLeft(told) if options.start else IrdetError(told)
+            raise NothingLeft(told, self.skipped) if options.start else IrdetError(told)
         self.size = first.pixels.shape[1], first.pixels.shape[0]
         self._all = chain([first], frames)
 
@@ -137,7 +136,7 @@ class TiffSource(_Numbered):
         self._pages = pages
         self._first = 0
         self._block: list[NDArray[np.generic]] = []
-        super().__init__(path.stem, pages, options, is_video=True)
+        super().__init__(printable(path.stem), pages, options, is_video=True)
 
     def name_of(self, index: int) -> str:
         """Returns what every frame is called: the file's name."""
@@ -156,7 +155,7 @@ class TiffSource(_Numbered):
     def _decode(self, first: int, count: int) -> list[NDArray[np.generic]]:
         try:
             with quiet_opencv():
-                done, pages = cv2.imreadmulti(str(self._path), first, count, flags=cv2.IMREAD_UNCHANGED)
+                done, pages = cv2.imreadmulti(opencv_name(self._path), first, count, flags=cv2.IMREAD_UNCHANGED)
         except cv2.error:
             return []
         return [np.asarray(page) for page in pages] if done and len(pages) == count else []
@@ -188,7 +187,7 @@ class NpySource(_Numbered):
         options.check_size(stack.shape[2], stack.shape[1], str(path))
         self._stack = stack
         self._path = path
-        super().__init__(path.stem, len(stack), options, is_video=True)
+        super().__init__(printable(path.stem), len(stack), options, is_video=True)
 
     def name_of(self, index: int) -> str:
         """Returns what every frame is called: the file's name."""
@@ -226,7 +225,7 @@ class RawSource(_Numbered):
         self._file = path.open("rb")
         self._path = path
         self._layout = layout
-        super().__init__(path.stem, count, options, is_video=True)
+        super().__init__(printable(path.stem), count, options, is_video=True)
         if rest:
             wrong = f"{rest} bytes after its {count} frames of {layout} are no whole frame; is --raw-shape right?"
             self.skipped.add(Skipped(path.name, f"{path}: {wrong}"))
@@ -254,6 +253,6 @@ def count_pages(path: Path) -> int:
     """Returns the number of pages of a TIFF; 0 where it cannot be read."""
     try:
         with quiet_opencv():
-            return int(cv2.imcount(str(path), cv2.IMREAD_UNCHANGED))
-    except cv2.error:
+            return int(cv2.imcount(opencv_name(path), cv2.IMREAD_UNCHANGED))
+    except (cv2.error, FrameError):
         return 0

@@ -41,7 +41,7 @@ class PipeSource(Closing):
         first = next(frames, None)
         if first is None:
             told = f"cannot read {name}: it ended before frame {options.start} of {layout} ({layout.frame_bytes} bytes)"
-            raise NothingLeft(told) if options.start else IrdetError(told)
+            raise NothingLeft(told, self.skipped) if options.start else IrdetError(told)
         self._frames = chain([first], frames)
 
     def __iter__(self) -> Iterator[RawFrame]:

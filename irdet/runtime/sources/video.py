@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irdet.core.errors import IrdetError
-from irdet.core.images import quiet_opencv
-from irdet.runtime.sources.base import Closing, NothingLeft, RawFrame, SkipLog, Skipped, SourceOptions, printable
+from irdet.core.images import opencv_name, printable, quiet_opencv
+from irdet.runtime.sources.base import Closing, NothingLeft, RawFrame, SkipLog, Skipped, SourceOptions
 
 #: A video is at its end when so many frames in a row cannot be decoded.
 MAX_FAILED = 500
@@ -80,7 +80,8 @@ class VideoSource(Closing):
             told = f"cannot read {self._file}: the video has no frame"
             if self._options.start:
                 raise NothingLeft(
-                    f"{told} from --start {self._options.start} on that can be decoded; cut off or damaged?"
+                    f"{told} from --start {self._options.start} on that can be decoded; cut off or damaged?",
+                    self.skipped,
                 )
             raise IrdetError(f"{told} that can be decoded; cut off or damaged?")
         self.size = first.pixels.shape[1], first.pixels.shape[0]
@@ -175,10 +176,10 @@ def open_video(path: Path, options: SourceOptions) -> VideoSource:
         raise IrdetError(f"cannot read {path}: a text file, neither an image nor a video")
     with quiet_opencv():
         # Absolute, because FFmpeg would take "concat:a" for a protocol.
-        capture = cv2.VideoCapture(str(path.absolute()))
+        capture = cv2.VideoCapture(opencv_name(path.absolute()))
     if not capture.isOpened():
         raise IrdetError(f"cannot read {path}: {_why_not(head)}")
-    return VideoSource(capture, path.stem, printable(path.name), options)
+    return VideoSource(capture, printable(path.stem), printable(path.name), options)
 
 
 def declared_length(capture: cv2.VideoCapture) -> int | None:

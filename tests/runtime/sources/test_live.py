@@ -273,10 +273,15 @@ def test_redacted() -> None:
     assert redacted("rtsp://user:pa@ss@host/x") == "rtsp://host/x"
     assert redacted("rtsp://user:pa#s?s@host/x") == "rtsp://host/x"
     assert redacted("http://host/x?user=a&password=secret") == "http://host/x"
+    assert redacted("rtsp://user:pa/ss@host/x") == "rtsp://host/x"
+    assert redacted("rtsp://user:pa/s@s@host:554/x") == "rtsp://host:554/x"
+    assert redacted("http://host:80/a@b") == "http://host:80/a@b"
+    assert redacted("rtsp://[fe80::1]:554/a@b") == "rtsp://[fe80::1]:554/a@b"
+    assert redacted("clip.mkv") == "clip.mkv"
 
 
 def test_what_is_no_address_is_misuse() -> None:
-    with pytest.raises(UsageError, match=r"rtsp://\[bad/x is no address"):
+    with pytest.raises(UsageError, match=r"^rtsp://\[bad/x is no address$"):
         open_source("rtsp://user:secret@[bad/x")
 
 
