@@ -24,7 +24,7 @@ from irdet.data.scenes import FOLDS, known_scenes
 from irdet.metrics.accumulator import Metrics, MetricsResult
 from irdet.metrics.curves import Curves, CurvesAccumulator
 from irdet.models import LoadedModel, load_checkpoint
-from irdet.training.dataset import TrainingData, load_training_data, stretch
+from irdet.training.dataset import TrainingData, held_out_alike, load_training_data, stretch
 from irdet.training.recipe import Recipe
 from irdet.training.validation import predict
 
@@ -109,6 +109,8 @@ def held_out(models: Mapping[int, LoadedModel], sirst: Path, free: Path) -> tupl
     native, square, empty = Part("native size"), Part(f"{SQUARE}x{SQUARE}"), Part("target-free")
     for fold, model in models.items():
         data: TrainingData = load_training_data(sirst, free, Recipe(fold=fold))
+        if not held_out_alike(model.info, fold, data):
+            raise SystemExit(f"the checkpoint of fold {fold} held other frames out, or was trained on other data")
         with progress(f"fold {fold}", len(data.validation)) as advance:
             for name, frame in zip(data.validation_names, data.validation, strict=True):
                 native.add(model, frame, name, fold)

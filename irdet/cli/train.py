@@ -73,13 +73,13 @@ def train(
     """
     from irdet.core.extras import require
 
-    require("torch", "train", "training")
+    torch = require("torch", "train", "training")
     require("torch.utils.tensorboard", "train", "training")
 
     from irdet.cli.console import console, print_json, print_table, progress
     from irdet.cli.rundir import new_run
     from irdet.models import load_initial, load_model
-    from irdet.training.dataset import load_training_data
+    from irdet.training.dataset import held_out_alike, load_training_data
     from irdet.training.device import choose_device, keep_freed_memory
     from irdet.training.loop import check_given, record_protocols, stored_recipe
     from irdet.training.loop import train as run
@@ -114,15 +114,26 @@ def train(
         keep_freed_memory()
     initial = None
     if ckpt is not None:
-        # A recipe or --model says which network; without them the checkpoint does.
+        # A recipe or --model says which network; without them the checkpoint does. What does not fit is drawn anew.
+        torch.manual_seed(plan.seed)
         initial = load_initial(ckpt, plan.model if recipe or model else None)
         plan = plan.replace(model=initial.variant)
         if initial.fresh:
             console().print(f"fresh: {len(initial.fresh)} tensors that {ckpt} does not have in that shape")
-    school = [load_model(str(teacher)).module for teacher in teachers or ()]
+    loaded = [load_model(str(teacher)) for teacher in teachers or ()]
+    school = [teacher.module for teacher in loaded]
 
     with progress("reading", None, quiet) as advance:
         frames = load_training_data(data, backgrounds, plan, split, advance)
+    known = [(f"--ckpt {ckpt}", initial.info)] if initial is not None else []
+    known += [(f"--teacher {file}", one.info) for file, one in zip(teachers or (), loaded, strict=True)]
+    for what, record in known:
+        if plan.fold and not held_out_alike(record, plan.fold, frames):
+            console().print(
+                f"{what} may have been trained on what is held out here: figures of fold {plan.fold} will flatter",
+                markup=False,
+                soft_wrap=True,
+            )
     if resume is None:
         folder = new_run("train", name or plan.model, exist_ok)
     if not quiet:

@@ -141,7 +141,7 @@ def deal(calib: Path, count: int, data: Path | None = None) -> Parts:
         raise DataError(f"no frame of {data or calib} that would be judged on holds a target")
     warnings = _colour_warning(calibration)
     if len(calibration) < count:
-        warnings += (f"calibrating on {len(calibration)} frames, for there are no more (--calib-images {count})",)
+        warnings += (f"looking at {len(calibration)} frames, not at {count}, for there are no more",)
     return Parts(calibration, sensitivity, gate, warnings)
 
 

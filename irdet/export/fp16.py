@@ -51,13 +51,14 @@ def plan_half(graph: Any, ranges: Mapping[str, Range]) -> HalfPlan:
     numpy_helper = require("onnx.numpy_helper", "export", "converting to FP16")
     constants = _constants(graph)
     wide = {name for name, found in ranges.items() if found.peak > LIMIT}
-    tiny = total = 0
+    tiny: dict[str, int] = {}
+    total = 0
     for name, tensor in constants.items():
         if tensor.data_type != 1:
             continue
         values = np.abs(numpy_helper.to_array(tensor))
         total += values.size
-        tiny += int(np.count_nonzero((values > 0) & (values < HALF_TINY / 2)))
+        tiny[name] = int(np.count_nonzero((values > 0) & (values < HALF_TINY / 2)))
         if values.size and float(values.max()) > HALF_MAX:
             wide.add(name)
     for node in graph.graph.node:
@@ -65,7 +66,9 @@ def plan_half(graph: Any, ranges: Mapping[str, Range]) -> HalfPlan:
             wide.update(node.output)
     kept = [node.name for node in graph.graph.node if wide & {*node.input, *node.output}]
     peak_tensor = max(ranges, key=lambda name: ranges[name].peak)
-    return HalfPlan(tuple(kept), ranges[peak_tensor].peak, peak_tensor, tiny, total)
+    halved = {name for node in graph.graph.node if node.name not in kept for name in node.input}
+    lost = sum(count for name, count in tiny.items() if name in halved)
+    return HalfPlan(tuple(kept), ranges[peak_tensor].peak, peak_tensor, lost, total)
 
 
 def to_half(graph: Any, kept: tuple[str, ...] = ()) -> Any:

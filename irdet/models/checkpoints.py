@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ from irdet.models.registry import MODELS, create_model
 #: Marks a file as ours and says how to read it.
 FORMAT = "irdet-1"
 
+#: Batch normalisation counts its batches in it, which computes nothing.
+_COUNTER = "num_batches_tracked"
+
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
@@ -48,7 +52,7 @@ def weights_digest(module: nn.Module) -> str:
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
-        if name.endswith("num_batches_tracked"):
+        if name.endswith(_COUNTER):
             continue
         values = np.ascontiguousarray(tensor.detach().cpu().float().numpy(), dtype="<f4")
         digest.update(f"{name} {list(values.shape)}\n".encode())
@@ -139,11 +143,13 @@ class Initial:
         module: The network in training mode, on the CPU.
         variant: Its name.
         fresh: Tensors that the checkpoint does not have in that shape: drawn from torch's global generator.
+        info: The checkpoint's record.
     """
 
     module: Network
     variant: str
     fresh: tuple[str, ...]
+    info: ModelInfo
 
 
 def load_initial(path: str | os.PathLike[str], variant: str | None = None) -> Initial:
@@ -162,14 +168,15 @@ def load_initial(path: str | os.PathLike[str], variant: str | None = None) -> In
     if content.get("format") == FORMAT:
         weights = content.get("model")
         try:
-            own = ModelInfo.from_json(content["info"]).variant
+            info = ModelInfo.from_json(content["info"])
         except (KeyError, TypeError) as error:
             raise ModelError(f"{path} lacks its metadata; it is damaged") from error
         except ModelError as error:
             raise ModelError(f"{path}: {error}") from error
     else:
         loaded = _import_authors(content, path)
-        weights, own = loaded.module.state_dict(), loaded.info.variant
+        weights, info = loaded.module.state_dict(), loaded.info
+    own = info.variant
     if not isinstance(weights, Mapping):
         raise ModelError(f"{path} lacks its weights; it is damaged")
     module = create_model(variant or own)
@@ -183,7 +190,7 @@ def load_initial(path: str | os.PathLike[str], variant: str | None = None) -> In
         raise ModelError(f"{path} ({own}) holds nothing that fits {variant or own}")
     fresh = tuple(key for key in wanted if key not in fitting)
     _fill(module, wanted | fitting, f"{path} ({own})")
-    return Initial(module, variant or own, fresh)
+    return Initial(module, variant or own, fresh, info)
 
 
 def load_model(model: str | os.PathLike[str]) -> LoadedModel:
@@ -224,7 +231,9 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.stat().st_size:
         raise ModelError(f"{path} is empty")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a file that is refused in one line below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if zipfile.is_zipfile(path):
             raise ModelError(
@@ -275,6 +284,9 @@ def _fill(module: Network, weights: object, where: str) -> None:
         raise ModelError(f"{where}: the weights are of another network: {'; '.join(problems)}")
     if broken := [key for key, value in weights.items() if not torch.isfinite(value).all()]:
         raise ModelError(f"{where}: the weights hold values that are not finite: {_few(broken)}")
+    fixed = [key for key, value in wanted.items() if not value.is_floating_point() and not key.endswith(_COUNTER)]
+    if other := [key for key in fixed if not torch.equal(wanted[key], weights[key])]:
+        raise ModelError(f"{where}: the weights are of a network of another form: {_few(other)} differs")
     module.load_state_dict(dict(weights))
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from irdet.core.errors import DataError, IrdetError, UsageError
 from irdet.core.files import cache_folder, write_text
 from irdet.core.frame import Preprocessor
+from irdet.core.info import ModelInfo
 from irdet.data.crops import LabelledFrame, as_counts
 from irdet.data.protocol import resize_protocol
 from irdet.data.scenes import FOLDS, folds, group_scenes, known_folds
@@ -124,6 +125,17 @@ def load_training_data(
         digest=digest,
         local=local,
     )
+
+
+def held_out_alike(record: ModelInfo, fold: int, data: TrainingData) -> bool:
+    """Tells whether a network is known to have held out what these data hold out, so that they can judge it.
+
+    Args:
+        record: The network's.
+        fold: The fold that is held out.
+        data: The data of the run.
+    """
+    return record.training.get("fold") == fold and record.training.get("digest") == data.digest
 
 
 def _folds(

@@ -118,6 +118,7 @@ def train(
     module = module.to(where, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     average = Average(module, recipe.ema)
     start = copy.deepcopy(module.state_dict()) if recipe.start_share else {}
+    origin = weights_digest(initial) if initial is not None else None
     optimizer = torch.optim.AdamW(_groups(module, recipe.weight_decay), lr=recipe.learning_rate)
     scaler = torch.amp.GradScaler(enabled=where.type == "cuda")
     sampler = CropSampler(data.train, data.backgrounds, recipe, data.local)
@@ -134,7 +135,8 @@ def train(
         optimizer.load_state_dict(state["optimizer"])
         scaler.load_state_dict(state["scaler"])
         step, top, loss_sum, spent = state["step"], state["best"], state["loss"], state["seconds"]
-        mined, start = state["mined"], state.get("start", {})  # runs of older versions have no start
+        mined, start = state["mined"], state.get("start", {})  # runs of older versions have neither
+        origin = state.get("origin")
         advance(step)
     begun = time.monotonic() - spent
 
@@ -150,6 +152,7 @@ def train(
                 "step": step,
                 "device": where.type,
                 "precision": precision,
+                "initial": origin,
                 "teachers": school,
             },
             metrics={"validation": _record(measured, "native")} if measured is not None else {},
@@ -164,6 +167,7 @@ def train(
             "loss": loss_sum,
             "mined": mined,
             "start": start,
+            "origin": origin,
             "seconds": time.monotonic() - begun,
             "recipe": recipe.to_dict(),
             "digest": data.digest,

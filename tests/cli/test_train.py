@@ -16,6 +16,9 @@ import cv2
 import numpy as np
 import pytest
 
+from irdet.core.info import ModelInfo
+from irdet.models import create_model, load_checkpoint, save_checkpoint
+
 SMALL = ("--epochs", "2", "--batch", "2", "--crop", "64", "--device", "cpu", "--threads", "1", "--quiet")
 
 
@@ -52,6 +55,27 @@ def test_trains_and_tells_where_things_are(irdet_command: Callable[..., Any], da
         assert (tmp_path / "runs/train/mlcl-edge" / name).stat().st_size
     again = irdet_command("train", "--data", data, *SMALL, "--json", "--ckpt", told["best"])
     assert json.loads(again.out)["folder"] == "runs/train/mlcl-edge-2", "never over an older run"
+
+
+def test_a_start_that_may_have_seen_what_is_held_out_is_told(irdet_command: Callable[..., Any], data: Path) -> None:
+    """Figures of a fold are honest only where the start held the same fold of the same data out."""
+    first = json.loads(irdet_command("train", "--data", data, *SMALL, "--json", "--fold", "0").out)
+    same = json.loads(irdet_command("train", "--data", data, *SMALL, "--json").out)
+    seen = irdet_command("train", "--data", data, *SMALL, "--json", "--ckpt", first["best"])
+    assert seen.code == 0 and "may have been trained on what is held out here" in seen.err
+    unseen = irdet_command("train", "--data", data, *SMALL, "--json", "--ckpt", same["best"])
+    assert unseen.code == 0 and "may have been trained" not in unseen.err
+    loaded, _ = load_checkpoint(json.loads(unseen.out)["best"])
+    start, _ = load_checkpoint(same["best"])
+    assert loaded.info.training["initial"] == start.info.weights_sha256
+
+
+def test_what_does_not_fit_is_drawn_by_the_seed(irdet_command: Callable[..., Any], data: Path) -> None:
+    other = create_model("mlcl-small")
+    save_checkpoint("other.pt", other, ModelInfo("mlcl-small"))
+    words = ("train", "--data", data, *SMALL, "--json", "--ckpt", "other.pt", "--model", "mlcl-base", "--fold", "0")
+    one, two = (load_checkpoint(json.loads(irdet_command(*words).out)["last"])[0].info for _ in range(2))
+    assert one.weights_sha256 == two.weights_sha256
 
 
 def test_where_nothing_is_held_out_there_are_no_figures(irdet_command: Callable[..., Any], data: Path) -> None:

@@ -194,7 +194,7 @@ def test_colour_pictures_are_warned_of(tmp_path: Path) -> None:
 
 def test_fewer_than_asked_for_is_told(tmp_path: Path) -> None:
     (warning,) = deal(save_frames(tmp_path, 40, masks=True), 100).warnings
-    assert warning == "calibrating on 20 frames, for there are no more (--calib-images 100)"
+    assert warning == "looking at 20 frames, not at 100, for there are no more"
 
 
 def test_one_preprocessing(tmp_path: Path) -> None:

@@ -107,6 +107,8 @@ def test_weights_out_of_range() -> None:
     assert plan.kept == ("conv0",)
     small = plan_half(chain(2e-8, 0.0, 1e-7, 1.0), {"x": Range(0, 1)})
     assert (small.tiny_weights, small.weights, small.kept) == (1, 4, ())
+    wide = plan_half(chain(2e-8, 0.0, 1e-7, 1.0), {"x": Range(0, 1e6)})
+    assert wide.kept and wide.tiny_weights == 0, "weights of nodes that stay in float32 stay as they are"
     assert run(rounded(to_half(chain(2e-8, 1.0))), x) == 0  # and nothing else makes it up to a number
     assert run(rounded(to_half(chain(1e-7, 1.0))), x) == pytest.approx(1.19e-7, rel=1e-2)
 

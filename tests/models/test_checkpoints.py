@@ -145,6 +145,16 @@ def test_weights_of_another_reach(tmp_path: Path) -> None:
         load_model(path)
 
 
+def test_the_reach_is_compared_by_its_values(tmp_path: Path) -> None:
+    network = create_model("mlcl-edge")
+    for name, buffer in network.named_buffers():
+        if name.endswith("dilations"):
+            buffer.copy_(torch.tensor([1, 3, 5]))
+    save_checkpoint(tmp_path / "a.pt", network, ModelInfo("mlcl-edge"))
+    with pytest.raises(ModelError, match=r"of another form: .*dilations"):
+        load_checkpoint(tmp_path / "a.pt")
+
+
 def test_unknown_variant(saved: Path) -> None:
     info = ModelInfo("mlcl-huge").to_json()
     rewrite(saved, lambda content: content.update(info=info))
