@@ -296,6 +296,8 @@ def markdown(rows: list[Row], kills: tuple[int, int] | None) -> str:
             "",
             f"Killed at {kills[0]} random moments and gone on with each time: {kills[1]} files differ in the end.",
         ]
+    damaged = (ROOT / "docs" / "fuzz.md").read_text(encoding="utf-8").split("\n\n")
+    lines += ["", "## Damaged files", "", damaged[1], "", damaged[2].strip(), "", "More: [fuzz.md](fuzz.md)."]
     return "\n".join([*lines, "", "Made by `python benchmarks/faults.py`.", ""])
 
 

@@ -137,11 +137,12 @@ def build(onnx: Path, output: Path | None, precision: str | None, wanted: Wanted
     """
     from irdet.cli.console import progress
     from irdet.engines.tensorrt.build import build_engine
+    from irdet.engines.tensorrt.sidecar import PLANS
 
     out = onnx.with_suffix(SUFFIX) if output is None else output
     if out.is_dir() or not out.suffix:
         out = out / onnx.with_suffix(SUFFIX).name
-    if out.suffix.lower() not in (".trt", ".engine", ".plan"):
+    if out.suffix.lower() not in PLANS:
         raise UsageError(f"--output {out}: an engine is named .trt, .engine or .plan")
     with progress("building", None, quiet) as advance:
         report = build_engine(

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from irdet.cli.options import JsonOption
+from irdet.core.errors import UsageError
 
 
 def check(
-    model: Annotated[Path, typer.Argument(metavar="FILE", help="An .onnx file.", show_default=False)],
+    *,
+    model: Annotated[Path | None, typer.Argument(metavar="FILE", help="An .onnx file.", show_default=False)] = None,
+    given: Annotated[
+        Path | None, typer.Option("--model", "-m", metavar="FILE", help="The same.", show_default=False)
+    ] = None,
     target: Annotated[
-        Literal["tensorrt-8.6", "tensorrt-10", "tensorrt-11", "rtx"],
-        typer.Option("--for", help="The TensorRT that is to take it; rtx is the one for RTX desktop GPUs."),
+        str,
+        typer.Option(
+            "--for",
+            metavar="8.6|10|11|rtx",
+            help="The TensorRT that is to take it; rtx is the one for RTX desktop GPUs. tensorrt-10 is 10, too.",
+        ),
     ],
     as_json: JsonOption = False,
 ) -> None:
@@ -28,11 +37,18 @@ def check(
     from irdet.export.limits import LIMITS
     from irdet.export.lint import lint_model
 
-    findings = lint_model(model, target)
+    if model is not None and given is not None:
+        raise UsageError(f"{model} and --model {given}: give one file")
+    if (file := model or given) is None:
+        raise UsageError("name the .onnx file to check")
+    target = {"tensorrt-rtx": "rtx"}.get(target, f"tensorrt-{target}" if target[:1].isdigit() else target)
+    if target not in LIMITS:
+        raise UsageError(f"--for {target}: choose {', '.join(LIMITS)}")
+    findings = lint_model(file, target)
     errors = sum(finding.severity == "error" for finding in findings)
     if as_json:
         print_json(
-            {"model": str(model), "for": target, "errors": errors, "findings": [asdict(item) for item in findings]}
+            {"model": str(file), "for": target, "errors": errors, "findings": [asdict(item) for item in findings]}
         )
     else:
         for finding in findings:
@@ -41,6 +57,6 @@ def check(
             f"{count} {what}{'s' * (count != 1)}"
             for what, count in (("error", errors), ("warning", len(findings) - errors))
         )
-        print(f"{'FAIL' if errors else 'PASS'} {model} for {LIMITS[target].name}: {told}")
+        print(f"{'FAIL' if errors else 'PASS'} {file} for {LIMITS[target].name}: {told}")
     if errors:
         raise typer.Exit(1)

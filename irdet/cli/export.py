@@ -273,13 +273,14 @@ def _report(result: Exported, reduction: Reduction | None, shape: list[int | Non
     from irdet.cli.console import print_table
 
     info, parity = result.info, result.parity
+    kind = "uint8" if info.target == "cpu" else "float32"
     against = "agrees with torch" if reduction is None else "ONNX Runtime agrees"
     rows = [
         *(
             (name, f"{file} ({file.stat().st_size:,} bytes)")
             for name, file in (("model", result.path), ("golden frames", result.golden))
         ),
-        ("input", f"float32, {'any batch and size' if shape[0] is None else ' x '.join(map(str, shape))}"),
+        ("input", f"{kind}, {'any batch and size' if shape[0] is None else ' x '.join(map(str, shape))}"),
         ("opset", str(info.opset)),
         (against, f"{parity.frames} frames, largest difference {parity.max_difference:.2g}"),
         ("same targets", str(parity.targets)),

@@ -6,9 +6,10 @@ import glob
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -49,8 +50,8 @@ from irdet.cli.source_options import (
     source_options,
 )
 from irdet.cli.track_options import StabiliseOption, TrackerOption, TrackOption, outcome, tracker_options
-from irdet.cli.watch_options import LIVE_HEARTBEAT, HeartbeatOption, MaxStallOption, signals
-from irdet.core.errors import UsageError
+from irdet.cli.watch_options import LIVE_HEARTBEAT, HeartbeatOption, MaxStallOption, Signals, first_frame, signals
+from irdet.core.errors import IrdetError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -183,27 +184,28 @@ def infer(
     follower = None if tracking is None else Follower(tracking, stabilise)
     window = WindowSink(f"irdet: {redacted(source)}") if show else None
     done = None if resume is None else last_complete(resume)
-    try:
-        opened = open_source(source, taken if done is None else after(taken, done.frame))
-    except NothingLeft as error:
-        if done is None:
-            raise
-        if os.path.exists(source) and not Path(source).is_fifo():  # what can be opened again is looked at
-            with open_source(source, replace(taken, limit=None)) as whole:
-                _same(whole, done, f"--resume {resume}")
-        for one in error.skipped.named:
-            console().print(f"skipped: {one.reason}", markup=False, soft_wrap=True)
-        tell(f"nothing is left to do in {resume}: {error}")
-        if as_json:
-            skipped = error.skipped
-            nothing = RunSummary(redacted(source), skipped=tuple(skipped.named), skipped_frames=skipped.frames)
-            print_json({**nothing.to_dict(), "files": []})
-        return
-    with (
-        signals() as stop,
-        opened as frames,
-        opening.result() as engine,
-    ):
+    with ExitStack() as held:
+        stop = held.enter_context(signals())
+        try:
+            wanted = taken if done is None else after(taken, done.frame)
+            opened = first_frame(lambda: open_source(source, wanted), stop, max_stall)
+        except NothingLeft as error:
+            if done is None:
+                raise
+            if os.path.exists(source) and not Path(source).is_fifo():  # what can be opened again is looked at
+                with open_source(source, replace(taken, limit=None)) as whole:
+                    _same(whole, done, f"--resume {resume}")
+            for one in error.skipped.named:
+                console().print(f"skipped: {one.reason}", markup=False, soft_wrap=True)
+            tell(f"nothing is left to do in {resume}: {error}")
+            if as_json:
+                skipped = error.skipped
+                nothing = RunSummary(redacted(source), skipped=tuple(skipped.named), skipped_frames=skipped.frames)
+                print_json({**nothing.to_dict(), "files": []})
+            return
+        except Stalled as error:
+            _give_up(error, stop)
+        frames, engine = held.enter_context(opened), held.enter_context(opening.result())
         if resume is not None and frames.live:
             raise UsageError(f"--resume is for what can be read again, and {frames.name} is live")
         if done is not None:
@@ -249,9 +251,7 @@ def infer(
                 shown = sinks if window is None else [*sinks, window]
                 summary = run(frames, preprocessor, detector, shown, on_frame, follower, watch, engine.runs)
         except Stalled as error:
-            # What hangs can neither be waited for nor closed under its own feet. The results are closed.
-            print(f"irdet: {error}", file=sys.stderr, flush=True)
-            os._exit(stop.exit_code or error.exit_code)
+            _give_up(error, stop)
 
     if rest := summary.skipped_frames - sum(skipped.frames for skipped in summary.skipped):
         console().print(f"skipped: {rest} more", markup=False)
@@ -281,6 +281,12 @@ def infer(
             out().print(f"  {file}", markup=False, soft_wrap=True)
     again = "" if frames.live or track or rotate or coco else f"; to go on, add --resume {folder}"
     stop.check(f"{counted(summary.frames, 'frame')}{again}")
+
+
+def _give_up(error: IrdetError, stop: Signals) -> NoReturn:
+    """Ends the process: what hangs can neither be waited for nor closed under its own feet. The results are closed."""
+    print(f"irdet: {error}", file=sys.stderr, flush=True)
+    os._exit(stop.exit_code or error.exit_code)
 
 
 def _same(frames: Source, done: Done, what: str) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from irdet.cli.options import ImgszOption, JsonOption, Size
+from irdet.cli.options import ImgszOption, JsonOption, ModelOption, Size
+from irdet.core.errors import UsageError
 
 if TYPE_CHECKING:
     from irdet.core.info import ModelInfo
@@ -30,9 +31,15 @@ class _Known:
 
 
 def info(
-    model: Annotated[
-        str, typer.Argument(metavar="[NAME|FILE]", help="A network, a classical method, or a .pt or .onnx file.")
-    ] = "mlcl-edge",
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME|FILE]",
+            help="A network, a classical method, or a model file (.pt, .onnx, .xml, .trt).",
+            show_default="mlcl-edge",
+        ),
+    ] = None,
+    given: ModelOption = None,
     imgsz: ImgszOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -40,6 +47,9 @@ def info(
     from irdet.cli.console import console, print_json, print_table
     from irdet.engines.classical import METHODS
 
+    if name is not None and given is not None:
+        raise UsageError(f"{name} and --model {given}: give one model")
+    model = name or given or "mlcl-edge"
     if model in METHODS:
         _method(model, as_json)
         return
@@ -118,6 +128,7 @@ def _look(model: str, imgsz: Size | None) -> _Known:
 
     from irdet.engines import open_engine
     from irdet.engines.shipped import shipped_path
+    from irdet.engines.tensorrt.sidecar import PLANS, Sidecar
 
     torch = find_spec("torch") is not None
     shipped = [shipped_path(model, suffix) for suffix in ((".pt", ".onnx") if torch else (".onnx",))]
@@ -130,6 +141,11 @@ def _look(model: str, imgsz: Size | None) -> _Known:
 
         loaded = load_model(path)
         return _Known(path, loaded.info, _cost(loaded.module, loaded.info, imgsz), "float32")
+    if path.suffix.lower() in PLANS:  # its sidecar tells, and what runs it need not be here
+        sidecar = Sidecar.read(path)
+        where = sidecar.gpu or ", ".join(f"{major}.{minor}" for major, minor in sidecar.capabilities)
+        built = f"built by {sidecar.library} {sidecar.version} for {where}; {sidecar.command}"
+        return _Known(path, sidecar.info, None, "float32", (built,))
     if path.suffix or path.exists():
         with open_engine(path, device="cpu", threads=1) as engine:
             known = _Known(path, engine.info, None, engine.dtype.__name__, engine.notes)

@@ -138,9 +138,9 @@ class Results:
         if self.resumed and not source.is_video:
             done = [(one.frame, one.source or "") for one in finished(folder)]
         # A frame is done when its line is there, so what --resume does not make anew comes before it.
-        sinks: list[Sink] = [MaskSink(folder / "masks", done)] if self.masks else []
+        sinks: list[Sink] = [MaskSink(folder / "masks", done, not source.is_video)] if self.masks else []
         if self.pictures and not source.is_video:
-            sinks.append(PictureSink(folder / "annotated", done))
+            sinks.append(PictureSink(folder / "annotated", done, True))
         sinks += [
             JsonLinesSink(folder / "targets.jsonl", self.resumed),
             CsvSink(folder / "targets.csv", self.resumed),

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from irdet.cli.options import DeviceOption, JsonOption, ThreadsOption
+from irdet.cli.options import DeviceOption, JsonOption, ModelOption, ThreadsOption
+from irdet.core.errors import UsageError
 
 
 def verify(
@@ -16,6 +17,7 @@ def verify(
             metavar="[NAME|FILE]", help="An exported model, or a shipped one (the default).", show_default=False
         ),
     ] = None,
+    given: ModelOption = None,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     as_json: JsonOption = False,
@@ -28,7 +30,9 @@ def verify(
     from irdet.engines import open_engine, resolve_model
     from irdet.engines.golden import golden_path, read_golden, replay
 
-    path = resolve_model(model)
+    if model is not None and given is not None:
+        raise UsageError(f"{model} and --model {given}: give one model")
+    path = resolve_model(model or given)
     golden = read_golden(golden_path(path))
     with open_engine(path, device=device, threads=threads) as engine:
         result = replay(engine, golden)

@@ -5,14 +5,19 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from concurrent.futures import wait as wait_for
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
 from irdet.cli.options import finite
 from irdet.core.errors import IrdetError
+
+_T = TypeVar("_T")
 
 #: Signals that end a run in order -> what the user did.
 _SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
@@ -81,6 +86,41 @@ class Signals:
         """
         if self.number is not None:
             raise Stopped(self.number, f"{_SIGNALS[signal.Signals(self.number)]} after {done}")
+
+
+def first_frame(open_it: Callable[[], _T], stop: Signals, max_stall: float | None) -> _T:
+    """Opens a source, which waits for its first frame, and gives up where a run that has begun would.
+
+    Args:
+        open_it: Opens it.
+        stop: Ends the wait.
+        max_stall: Seconds to wait at most; None for ever.
+
+    Returns:
+        What `open_it` gives.
+
+    Raises:
+        Stalled: No frame came; the thread that waits for it hangs, so end the process.
+        IrdetError: Whatever `open_it` raises.
+    """
+    from irdet.runtime.pipeline import TICK, Stalled
+
+    opening: Future[_T] = Future()
+
+    def run() -> None:
+        try:
+            opening.set_result(open_it())
+        except BaseException as error:
+            opening.set_exception(error)
+
+    threading.Thread(target=run, name="irdet-open", daemon=True).start()
+    begun = time.monotonic()
+    while not wait_for((opening,), TICK).done:
+        if stop():
+            raise Stalled(f"{_SIGNALS[signal.Signals(stop.number or 0)]} before the first frame")
+        if max_stall is not None and time.monotonic() - begun > max_stall:
+            raise Stalled(f"no frame for {max_stall:g} s (--max-stall): the source does not answer")
+    return opening.result()
 
 
 @contextmanager

@@ -25,8 +25,9 @@ from irdet.core.targets import Target
 from irdet.runtime.detector import Detection
 from irdet.runtime.sources import FALLBACK_FPS, open_source
 
-#: A video stops while this much is left on its disk: OpenCV's writer loses frames without a word where it is full.
-RESERVED_BYTES = 8 << 20
+#: A video stops while this much is left on its disk beside what its container holds back: OpenCV's writer loses frames
+#: without a word where it is full. Where it is not known what is held back, that is 5 MB at most (a cluster).
+RESERVED_BYTES, HELD_BYTES = 256 << 10, 8 << 20
 
 #: Of the annotated video's frames, 0 to 100.
 _JPEG_QUALITY = 85
@@ -160,27 +161,29 @@ class VideoSink:
         self._fps = fps or FALLBACK_FPS
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
-        self._frames = 0
+        self._frames = self._bytes = 0
 
     def write(self, detection: Detection, picture: NDArray[np.uint8] | None) -> None:
         """Appends the picture."""
         assert picture is not None
-        if self._writer is None:
+        if not self._frames:
             # The codec wants even sides.
             self._size = picture.shape[1] + picture.shape[1] % 2, picture.shape[0] + picture.shape[0] % 2
-            self._writer = self._open()
-        if shutil.disk_usage(self._path.parent).free < RESERVED_BYTES:
-            self.close()
-            raise IrdetError(f"cannot write {self._path}: the disk is full; the first {self._frames} frames are kept")
         right, bottom = self._size[0] - picture.shape[1], self._size[1] - picture.shape[0]
         if (right, bottom) not in ((0, 0), (0, 1), (1, 0), (1, 1)):
             # Frames of another size would be dropped without a word.
             picture = np.asarray(cv2.resize(picture, self._size), np.uint8)
         elif right or bottom:
             picture = np.pad(picture, ((0, bottom), (0, right), (0, 0)), mode="edge")
+        if _RAW_VIDEO:
+            picture = _jpeg(picture)
+        self._make_room(picture.nbytes)
+        if self._writer is None:
+            self._writer = self._open()
         with quiet_opencv():
-            self._writer.write(_jpeg(picture) if _RAW_VIDEO else picture)
+            self._writer.write(picture)
         self._frames += 1
+        self._bytes += picture.nbytes
 
     def close(self) -> None:
         """Finishes the video and makes sure that it holds all its frames."""
@@ -196,6 +199,16 @@ class VideoSink:
             length = 0
         if length < self._frames - 1:  # the length is rounded from the duration
             raise IrdetError(f"cannot write {self._path}: not all of its {self._frames} frames arrived; disk full?")
+
+    def _make_room(self, size: int) -> None:
+        """Finishes the video where the disk has no room for so many bytes more, while it has some for what is held."""
+        there = self._path.stat().st_size if self._path.exists() else 0
+        held = max(0, self._bytes - there) if _RAW_VIDEO else HELD_BYTES
+        folder = next(one for one in self._path.absolute().parents if one.exists())
+        if shutil.disk_usage(folder).free < held + size + RESERVED_BYTES:
+            self.close()
+            kept = f"the first {self._frames} frames are kept" if self._frames else "there is no room for one frame"
+            raise IrdetError(f"cannot write {self._path}: the disk is full; {kept}")
 
     def _open(self) -> cv2.VideoWriter:
         with _writing(self._path):
@@ -219,13 +232,14 @@ class PictureSink:
     Args:
         folder: The folder to write into.
         done: Number and source of the frames that were written before.
+        named: Files are called as the frames' sources; None for those of frames without a clock.
     """
 
     wants_picture: ClassVar[bool] = True
 
-    def __init__(self, folder: Path, done: Iterable[tuple[int, str]] = ()) -> None:
+    def __init__(self, folder: Path, done: Iterable[tuple[int, str]] = (), named: bool | None = None) -> None:
         self.path: Path | None = folder
-        self._names = _PngNames(folder, done)
+        self._names = _PngNames(folder, done, named)
 
     def write(self, detection: Detection, picture: NDArray[np.uint8] | None) -> None:
         """Writes the picture."""
@@ -242,13 +256,14 @@ class MaskSink:
     Args:
         folder: The folder to write into.
         done: Number and source of the frames that were written before.
+        named: Files are called as the frames' sources; None for those of frames without a clock.
     """
 
     wants_picture: ClassVar[bool] = False
 
-    def __init__(self, folder: Path, done: Iterable[tuple[int, str]] = ()) -> None:
+    def __init__(self, folder: Path, done: Iterable[tuple[int, str]] = (), named: bool | None = None) -> None:
         self.path: Path | None = folder
-        self._names = _PngNames(folder, done)
+        self._names = _PngNames(folder, done, named)
 
     def write(self, detection: Detection, picture: NDArray[np.uint8] | None = None) -> None:
         """Writes the mask."""
@@ -360,21 +375,24 @@ class TextFile:
 
 
 class _PngNames:
-    """Names a PNG after the frame's source, or after its number where the source is a video.
+    """Names a PNG after the frame's source, or after its number where all come from one.
 
     Args:
         folder: The folder that they lie in.
         done: Number and source of the images that have theirs.
+        named: Every frame is an image of its own; None where its having no clock tells.
     """
 
-    def __init__(self, folder: Path, done: Iterable[tuple[int, str]] = ()) -> None:
+    def __init__(self, folder: Path, done: Iterable[tuple[int, str]] = (), named: bool | None = None) -> None:
         self._folder = folder
+        self._named = named
         self._taken: set[str] = set()
         for index, source in done:
             self._name(index, source)
 
     def next(self, frame: Frame) -> Path:
-        name = f"{frame.index:06d}" if frame.time is not None else self._name(frame.index, frame.source)
+        named = frame.time is None if self._named is None else self._named
+        name = self._name(frame.index, frame.source) if named else f"{frame.index:06d}"
         return self._folder / f"{name}.png"
 
     def _name(self, index: int, source: str) -> str:

@@ -50,6 +50,8 @@ def test_cross_building(folder: Path, irdet_command: Callable[..., Any]) -> None
     assert sidecar["command"] == (
         "irdet export best.onnx --output best.trt --profile 64x64,640x512,640x512 --compute-capability 8.6,8.9"
     )
+    told = irdet_command("info", "--model", "best.trt")
+    assert told.code == 0 and "built by tensorrt_rtx" in told.err and "526,708" in told.out
     # Here is no GPU to run it, and the one line says so.
     done = irdet_command("infer", "best.onnx", "--model", "best.trt")
     assert done.code != 0 and done.err.count("\n") == 1

@@ -37,6 +37,13 @@ def test_the_shipped_model_passes(irdet_command: Callable[..., Any], target: str
     assert done.out == f"PASS {path} for {LIMITS[target].name}: 0 errors, 0 warnings\n"
 
 
+def test_short_names_and_the_option(irdet_command: Callable[..., Any], model: Path) -> None:
+    for short, name in (("8.6", "tensorrt-8.6"), ("10", "tensorrt-10"), ("11", "tensorrt-11"), ("tensorrt-rtx", "rtx")):
+        assert json.loads(irdet_command("check", "--model", model, "--for", short, "--json").out)["for"] == name
+    assert irdet_command("check", "--for", "rtx").code == 2
+    assert irdet_command("check", model, "-m", model, "--for", "rtx").code == 2
+
+
 def test_errors_are_lines_and_a_code(irdet_command: Callable[..., Any], model: Path) -> None:
     done = irdet_command("check", model, "--for", "rtx")
     assert done.code == 1 and done.err == ""

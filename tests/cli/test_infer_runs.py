@@ -123,6 +123,37 @@ def test_a_stall_is_given_up(tmp_path: Path) -> None:
         assert video.length == 4
 
 
+@pytest.mark.parametrize("how", ["stall", "signal"])
+def test_waiting_for_the_first_frame_is_watched_too(tmp_path: Path, how: str) -> None:
+    with Feeder(tmp_path / "pipe", 0):
+        run = infer(
+            tmp_path / "pipe", "-o", tmp_path / "out", "--quiet", "--max-stall", "1" if how == "stall" else "60"
+        )
+        if how == "signal":
+            time.sleep(3)
+            run.terminate()
+        _, said = run.communicate(timeout=60)
+    if how == "stall":
+        assert (run.returncode, said) == (1, "irdet: no frame for 1 s (--max-stall): the source does not answer\n")
+    else:
+        assert (run.returncode, said) == (143, "irdet: terminated before the first frame\n")
+
+
+def test_images_with_a_rate_have_times_and_keep_their_names(irdet_command: Callable[..., Any], tmp_path: Path) -> None:
+    import cv2
+
+    folder, out = tmp_path / "images", tmp_path / "out"
+    folder.mkdir()
+    for index in range(3):
+        cv2.imwrite(str(folder / f"shot{index}.png"), frame(index))
+    words = ("infer", folder, "--model", "tophat", "--masks", "--quiet")
+    assert irdet_command(*words, "-o", out, "--fps", 10).code == 0
+    lines = [json.loads(line) for line in (out / "targets.jsonl").read_text().splitlines()]
+    assert [line["time"] for line in lines] == [0.0, 0.1, 0.2]
+    for kind in ("masks", "annotated"):
+        assert sorted(path.name for path in (out / kind).iterdir()) == ["shot0.png", "shot1.png", "shot2.png"]
+
+
 def test_heartbeats(tmp_path: Path) -> None:
     with Feeder(tmp_path / "pipe", 200):
         run = infer(

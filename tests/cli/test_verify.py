@@ -42,6 +42,11 @@ def test_pass(irdet_command: Callable[..., Any], model: Path) -> None:
     assert "targets identical" in line
 
 
+def test_the_model_as_an_option(irdet_command: Callable[..., Any], model: Path) -> None:
+    assert irdet_command("verify", "--model", model).code == 0
+    assert irdet_command("verify", model, "--model", model).code == 2
+
+
 def test_json(irdet_command: Callable[..., Any], model: Path) -> None:
     facts = json.loads(irdet_command("verify", model, "--device", "cpu", "--threads", 1, "--json").out)
     assert facts["passed"] is True and facts["max_difference"] < 1e-4 < facts["tolerance"]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -261,6 +262,32 @@ def test_video_stops_while_the_disk_has_room_to_finish_it(
         sink.write(detect(), frame)
     with open_source(tmp_path / "a.mkv") as video:
         assert len(list(video)) == 10
+
+
+def test_a_small_disk_is_filled_and_the_video_plays(
+    tmp_path: Path, detect: Callable[..., Detection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the container holds back is known, so a disk of two megabytes holds more than a megabyte of frames."""
+    path, size = tmp_path / "a.mkv", 2 << 20
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(
+        shutil,
+        "disk_usage",
+        lambda _: usage._replace(free=size - (path.stat().st_size if path.exists() else 0)),
+    )
+    sink, frames = VideoSink(path, 25), 0
+    rng = np.random.default_rng(0)
+    with pytest.raises(IrdetError, match="the disk is full") as told:
+        while True:
+            sink.write(detect(), rng.integers(0, 256, (120, 160, 3), np.uint8))
+            frames += 1
+    assert size // 2 < path.stat().st_size < size and f"the first {frames} frames are kept" in str(told.value)
+    with open_source(path) as video:
+        assert len(list(video)) == frames
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(IrdetError, match="no room for one frame"):
+        VideoSink(tmp_path / "new" / "b.mkv", 25).write(detect(), np.zeros((60, 80, 3), np.uint8))
+    assert not (tmp_path / "new").exists()
 
 
 def test_pictures_are_named_after_their_source(tmp_path: Path, detect: Callable[..., Detection]) -> None:

@@ -19,6 +19,9 @@ from irdet.engines.tensorrt.library import Library
 #: Version of the sidecar's form.
 FORMAT = 1
 
+#: What plans are called.
+PLANS = (".trt", ".engine", ".plan")
+
 #: A plan for hardware compatibility runs on GPUs of this compute capability and later (Ampere).
 COMPATIBLE_FROM = (8, 0)
 

@@ -47,7 +47,7 @@ class _Numbered(Closing, ABC):
         self.is_video = is_video
         self.fps: float | None = None
         self.notes: tuple[str, ...] = ()
-        if is_video:
+        if is_video or options.fps is not None:  # images have no clock unless they are given one
             self.fps, self.notes = options.rate(None, name)
         self.skipped = SkipLog()
         self._options = options
