@@ -214,10 +214,10 @@ def full_disk(folder: Path, source: Path, whole: Path) -> Row:
     """A tmpfs that the annotated video fills."""
     disk = folder / "disk"
     disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=9m", "tmpfs", disk], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], check=True)
     try:
         run = start(source, *RAW, "-o", disk / "out")
-        row = judge("the disk is full", run, disk / "out", whole, (source, *RAW))
+        row = judge("the disk, of 2 MB, is full", run, disk / "out", whole, (source, *RAW))
     finally:
         subprocess.run(["umount", "-l", disk], check=True)
     return row

@@ -370,7 +370,56 @@ def markdown(results: dict[str, Any]) -> str:
             "the first tenth to the end; each frame's targets stayed the same.",
             "",
         ]
+    for name, section in (("methods", _methods), ("tracks", _tracks)):
+        if (kept := RESULTS / f"{name}.json").exists():
+            lines += section(json.loads(kept.read_text(encoding="utf-8")))
     return "\n".join(lines)
+
+
+def _methods(found: dict[str, Any]) -> list[str]:
+    lines = [
+        "## Methods and networks",
+        "",
+        "Fold 1 of SIRST, held out of every network: 62 frames of native size, 78 targets, a quarter of them for `ipi` "
+        "(`python benchmarks/methods.py`; thresholds, sensitivity, times and frames without targets: "
+        "[docs/methods.md](../docs/methods.md)).",
+        "",
+        "| method | IoU | nIoU | Pd | Fa, 1e-6 | false targets per frame |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    lines += [
+        f"| `{name}` | {row['iou']:.3f} | {row['niou']:.3f} | {row['pd']:.3f} | {row['fa']:.0f} "
+        f"| {row['false_per_frame']:.2f} |"
+        for name, row in found["rows"].items()
+    ]
+    return [*lines, "", "![Pd over Fa and precision over recall](../docs/methods.png)", ""]
+
+
+def _tracks(found: dict[str, Any]) -> list[str]:
+    single = next(iter(found["clips"].values()))
+    lines = [
+        "## Tracks",
+        "",
+        f"Eight real thermal clips, {single[-1]['detections']['seconds']:.0f} s (`python benchmarks/tracks.py CLIPS`).",
+        "",
+        "| single frames | frames | Pd | false targets per frame |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for score in single:
+        one = score["detections"]
+        lines.append(f"| {score['clip']} | {one['frames']} | {one['pd']:.3f} | {one['false_per_frame']:.4f} |")
+    lines += [
+        "",
+        "| tracks, all clips | Pd | tracks | false | purity | switches | frames to confirm |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, scores in found["clips"].items():
+        one = scores[-1]["tracks"]
+        lines.append(
+            f"| {name} | {one['pd']:.3f} | {one['tracks']} | {one['false_tracks']} | {one['purity']:.3f} "
+            f"| {one['switches']} | {one['frames_to_confirm']:.1f} |"
+        )
+    return [*lines, ""]
 
 
 def _networks(record: dict[str, Any]) -> list[str]:
