@@ -11,7 +11,11 @@ The names below are imported when they are first used, so `import irdet` costs n
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING
+
+# ONNX Runtime's builds report to their maker unless told not to, before they are loaded. Whoever sets it decides.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 

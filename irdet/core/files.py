@@ -7,7 +7,7 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,10 +62,20 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 def cache_folder(kind: str) -> Path:
     """Returns where things are kept that can be made again: `irdet/KIND` in `$XDG_CACHE_HOME`, by default `~/.cache`.
 
+    A user without a home has them in the folder for temporary files.
+
     Args:
         kind: What is kept there, for instance `"calibration"`.
     """
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "irdet" / kind
+    try:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # a user without a home, as services have
+        base = Path(tempfile.gettempdir()) / f"irdet-{os.getuid()}"
+        with suppress(FileExistsError):
+            base.mkdir(mode=0o700)
+        if base.is_symlink() or base.stat().st_uid != os.getuid():  # somebody else's, who would choose what we load
+            base = Path(tempfile.mkdtemp(prefix="irdet-"))
+    return base / "irdet" / kind
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

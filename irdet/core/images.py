@@ -19,6 +19,9 @@ from irdet.core.errors import FrameError
 #: Suffixes that are read as images.
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".pnm", ".jp2"})
 
+#: Frames of more pixels are refused unless asked for: 8192 x 8192.
+MAX_PIXELS = 1 << 26
+
 #: What a PNG file begins with (PNG specification, 5.2).
 PNG = b"\x89PNG"
 
@@ -89,8 +92,8 @@ def _sides(file: Path | bytes) -> tuple[int, int]:
 
 
 def printable(name: str) -> str:
-    """Returns a file's name as it can be written: bytes that are no UTF-8 become the sign for that."""
-    return os.fsencode(name).decode("utf-8", "replace")
+    """Returns a file's name as it can be written in a line: bytes that are no UTF-8, and breaks, become one sign."""
+    return re.sub(r"[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]", "\ufffd", os.fsencode(name).decode("utf-8", "replace"))
 
 
 def opencv_name(path: str | os.PathLike[str]) -> str:
@@ -107,12 +110,12 @@ def opencv_name(path: str | os.PathLike[str]) -> str:
     return text
 
 
-def read_image(path: str | os.PathLike[str], max_pixels: int | None = None) -> NDArray[np.generic]:
+def read_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> NDArray[np.generic]:
     """Reads an image as it is stored: its own depth, its own channels.
 
     Args:
         path: The file.
-        max_pixels: Larger ones are refused by their header; None leaves it at the decoder's own limit (2^30).
+        max_pixels: Larger ones are refused by their header.
 
     Raises:
         FrameError: It cannot be read; says why.
@@ -123,8 +126,7 @@ def read_image(path: str | os.PathLike[str], max_pixels: int | None = None) -> N
         raise FrameError(f"cannot read {path}: {error.strerror or error}") from error
     if not data:
         raise FrameError(f"cannot read {path}: the file is empty (0 bytes)")
-    if max_pixels is not None:
-        check_header(data, max_pixels, path)
+    check_header(data, max_pixels, path)
     pixels = None
     if not _damaged(data):
         with quiet_opencv(), suppress(cv2.error):

@@ -17,6 +17,9 @@ METADATA_KEY = "irdet"
 #: A record longer than this is not ours (bytes of JSON).
 MAX_JSON_BYTES = 1 << 20
 
+#: No network pads more, and none takes a larger side, px: such a record would have memory run out.
+MAX_STRIDE, MAX_SIDE = 1024, 1 << 15
+
 _PRECISIONS = ("fp32", "fp16", "int8", "int8+fp16")
 _TARGETS = (None, "tensorrt", "cpu")
 
@@ -67,10 +70,13 @@ class ModelInfo:
 
         need(isinstance(self.variant, str) and bool(self.variant), "variant must be a name")
         need(whole(self.parameters, 0), "parameters must be a count")
-        need(whole(self.stride, 1), "stride must be a positive whole number")
+        need(
+            whole(self.stride, 1) and self.stride <= MAX_STRIDE, f"stride must be a whole number from 1 to {MAX_STRIDE}"
+        )
         for name in ("height", "width", "opset"):
             value = getattr(self, name)
-            need(value is None or whole(value, 1), f"{name} must be a positive whole number or null")
+            fits = value is None or (whole(value, 1) and value <= MAX_SIDE)
+            need(fits, f"{name} must be a positive whole number, at most {MAX_SIDE}, or null")
         need(
             isinstance(self.threshold, (int, float))
             and not isinstance(self.threshold, bool)

@@ -54,7 +54,7 @@ def check_external(path: str | os.PathLike[str]) -> None:
         ModelError: It does, names the file that it wants; or it is no ONNX file.
     """
     path = Path(path)
-    folder = path.resolve().parent
+    folders = {path.resolve().parent, path.parent.resolve()}  # runtimes differ in where they look behind a link
     try:
         with path.open("rb") as file:
             names = set(_locations(file, path.stat().st_size))
@@ -63,11 +63,13 @@ def check_external(path: str | os.PathLike[str]) -> None:
     except ModelError as error:
         raise ModelError(f"{path} cannot be loaded as an ONNX model: {error}") from error
     for name in sorted(names):
-        if not _inside(folder, name):
+        if not all(_inside(folder, name) for folder in folders):
             raise ModelError(
                 f"{path} wants its weights from {name!r}, outside of its own folder, and that is never read; "
                 "save the model with its weights inside"
             )
+        if not all((folder / name).is_file() for folder in folders):  # some names stand for a place in memory
+            raise ModelError(f"{path} wants its weights from {name!r}, and there is no such file beside it")
 
 
 def _inside(folder: Path, name: str) -> bool:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import importlib.util
 import json
+import math
 import time
 from pathlib import Path
 
@@ -93,9 +94,10 @@ def _key(path: Path, threads: int | None) -> str:
 def _read(file: Path) -> dict[str, float] | None:
     try:
         times = json.loads(file.read_text(encoding="utf-8"))
-        return {name: float(times[name]) for name in ("onnxruntime", "openvino")}
-    except (OSError, ValueError, KeyError, TypeError):
+        found = {name: float(times[name]) for name in ("onnxruntime", "openvino")}
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
+    return found if all(0 < seconds < math.inf for seconds in found.values()) else None
 
 
 def _noted(engine: BaseEngine, note: str) -> BaseEngine:

@@ -143,7 +143,7 @@ def _session(ort: Any, path: Path, threads: int | None, providers: Mapping[str, 
     options.intra_op_num_threads = threads or 0
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what is wrong is said in our own line
     named = [(name, dict(values)) for name, values in providers.items()]
     try:
         return ort.InferenceSession(str(path), options, providers=[*named, _CPU])

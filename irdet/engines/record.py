@@ -66,6 +66,8 @@ def fields(file: BinaryIO, end: int) -> Iterator[tuple[int, int, int]]:
     """
     while file.tell() < end:
         tag = _varint(file)
+        if tag >> 32:  # readers cut it to 32 bits, and would see another field than we do
+            raise ModelError("not an ONNX model")
         field, wire = tag >> 3, tag & 7
         if wire == _VARINT:
             _varint(file)

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -169,7 +169,7 @@ def calibrate(
     """
     digest = _key(graph, frames)
     file = (cache_folder("calibration") if cache is None else cache) / f"{digest}.json"
-    if (ranges := _cached(file)) is not None:
+    if (ranges := _cached(file, set(float_tensors(graph)))) is not None:
         return Calibration(ranges, digest, len(frames), cached=True)
     ranges = observe(graph, frames, progress)
     with contextlib.suppress(IrdetError):  # a cache that cannot be written costs time at the next export, no more
@@ -202,7 +202,7 @@ def observe(graph: Any, frames: Iterable[NDArray[np.float32]], progress: Progres
             probe.graph.node.append(onnx.helper.make_node(f"Reduce{kind}", [name], [out], keepdims=0))
             probe.graph.output.append(onnx.helper.make_tensor_value_info(out, onnx.TensorProto.FLOAT, []))
     options = ort.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what is wrong is said in our own line
     session = ort.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
     lows, highs = np.full(len(names), np.inf), np.full(len(names), -np.inf)
     for frame in frames:
@@ -303,12 +303,14 @@ def _key(graph: Any, frames: Sequence[NDArray[np.float32]]) -> str:
     return digest.hexdigest()
 
 
-def _cached(file: Path) -> dict[str, Range] | None:
-    """Reads cached ranges; a file that is missing or damaged is no cache."""
+def _cached(file: Path, names: Set[str]) -> dict[str, Range] | None:
+    """Reads cached ranges of these tensors; a file that is missing or damaged is no cache."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         if content["format"] != _FORMAT:
             return None
-        return {str(name): Range(float(low), float(high)) for name, (low, high) in content["ranges"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        ranges = {str(name): Range(float(low), float(high)) for name, (low, high) in content["ranges"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
+    sound = all(-math.inf < found.low <= found.high < math.inf for found in ranges.values())
+    return ranges if sound and ranges.keys() == names else None

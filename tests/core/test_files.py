@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import hashlib
 import stat
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from irdet.core.errors import IrdetError
-from irdet.core.files import replacing, sha256, write_text
+from irdet.core.files import cache_folder, replacing, sha256, write_text
 
 
 def test_a_file_is_written_whole_into_a_new_folder(tmp_path: Path) -> None:
@@ -64,6 +66,23 @@ def test_an_unwritable_folder_is_one_line() -> None:
 def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
     with pytest.raises(IrdetError, match=r"cannot write .*a\.bin: No space left"), replacing(tmp_path / "a.bin"):
         raise OSError(28, "No space left on device")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows knows a home for everybody")
+def test_a_user_without_a_home_has_a_cache_of_his_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    first = cache_folder("speed")
+    assert first.is_relative_to(tmp_path) and cache_folder("speed") == first
+    own = first.parents[1]
+    assert own.stat().st_mode & 0o777 == 0o700
+    own.rmdir()
+    own.symlink_to(tmp_path)  # laid there by somebody else
+    assert not cache_folder("speed").is_relative_to(own)
 
 
 def test_an_error_about_another_file_keeps_its_name(tmp_path: Path) -> None:

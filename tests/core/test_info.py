@@ -38,6 +38,12 @@ def test_the_record_survives_json(info: ModelInfo, indent: int | None) -> None:
     assert ModelInfo.from_json(text.encode()) == info
 
 
+@pytest.mark.parametrize("change", [{"stride": 10**6}, {"height": 10**6}, {"width": 10**30}])
+def test_sizes_that_no_memory_holds(change: dict[str, int]) -> None:
+    with pytest.raises(ModelError, match=next(iter(change))):
+        ModelInfo("mlcl-edge", **change)  # type: ignore[arg-type]
+
+
 def test_figures_that_are_not_finite_become_null() -> None:
     text = ModelInfo("mlcl-edge", metrics={"pd": float("nan"), "per": [float("inf")]}).to_json()
     assert ModelInfo.from_json(text).metrics == {"pd": None, "per": [None]}

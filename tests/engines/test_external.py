@@ -77,6 +77,39 @@ def test_a_link_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
         open_engine(path, device="cpu")
 
 
+def test_a_model_behind_a_link_has_two_folders(tmp_path: Path) -> None:
+    """Some runtimes look beside the link, some beside the file: the data must lie within both."""
+    real = save(tmp_path / "real", model_of(external("w.bin")))
+    (tmp_path / "real" / "w.bin").write_bytes(KERNEL.tobytes())
+    check_external(real)
+    (tmp_path / "secret.bin").write_bytes(KERNEL.tobytes())
+    link = tmp_path / "links" / "model.onnx"
+    link.parent.mkdir()
+    link.symlink_to(real)
+    (link.parent / "w.bin").symlink_to(tmp_path / "secret.bin")
+    with pytest.raises(ModelError, match="outside of its own folder"):
+        check_external(link)
+
+
+@pytest.mark.parametrize("name", ["*/_ORT_MEM_ADDR_/*", "gone.bin"])
+def test_names_that_are_no_file_are_refused(tmp_path: Path, name: str) -> None:
+    """One of them stands for a place in memory, and crashes a runtime."""
+    with pytest.raises(ModelError, match="there is no such file beside it"):
+        check_external(save(tmp_path, model_of(external(name))))
+
+
+def test_tags_of_more_than_32_bits_are_refused(tmp_path: Path) -> None:
+    """Readers of protobuf cut them, and then see a field that was passed over here."""
+    path = save(tmp_path, model_of(external("../secret.bin")))
+    data = path.read_bytes()
+    entry = helper.make_model(helper.make_graph([], "g", [], [])).SerializeToString()
+    assert entry
+    tag = bytes([0x80 | ((13 << 3 | 2) & 0x7F), 0x80, 0x80, 0x80, 0x10])  # field 13 with bit 32 set
+    path.write_bytes(data + tag + b"\x00")
+    with pytest.raises(ModelError, match="not an ONNX model"):
+        check_external(path)
+
+
 def test_data_beside_the_model_is_read(tmp_path: Path) -> None:
     path = save(tmp_path, model_of(external("weights.bin")))
     (tmp_path / "weights.bin").write_bytes(KERNEL.tobytes())

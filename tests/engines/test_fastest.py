@@ -49,10 +49,14 @@ def test_a_small_gain_is_noise(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 def test_damaged_memory_is_measured_again(measured: list[tuple[str, str]], tmp_path: Path) -> None:
     open_engine("mlcl-edge", threads=1).close()
     (kept,) = (tmp_path / "irdet" / "runtimes").iterdir()
-    for text in ("", "[]", '{"onnxruntime": "x"}'):
+    damaged = (
+        *("", "[]", '{"onnxruntime": "x"}', "[" * 100_000, '{"onnxruntime": 0.01, "openvino": 0}'),
+        *('{"onnxruntime": 1' + "0" * 400 + ', "openvino": 1}', '{"onnxruntime": NaN, "openvino": 1}'),
+    )
+    for text in damaged:
         kept.write_text(text)
         open_engine("mlcl-edge", threads=1).close()
-    assert len(measured) == 4
+    assert len(measured) == 1 + len(damaged)
 
 
 def test_really_measured() -> None:

@@ -112,6 +112,24 @@ def test_a_damaged_cache_is_none(frames: list[np.ndarray], tmp_path: Path, spoil
     assert json.loads(file.read_text())["ranges"]["x"]
 
 
+@pytest.mark.parametrize("change", ["{}", "missing", "exchanged", "NaN", "nested"])
+def test_a_cache_of_nonsense_is_made_anew(frames: list[np.ndarray], tmp_path: Path, change: str) -> None:
+    first = calibrate(affine(), frames, tmp_path)
+    (file,) = tmp_path.rglob("*.json")
+    content = json.loads(file.read_text())
+    ranges = content["ranges"]
+    name = next(iter(ranges))
+    changed = {
+        "{}": {},
+        "missing": {key: value for key, value in ranges.items() if key != name},
+        "exchanged": {**ranges, name: ranges[name][::-1]},
+        "NaN": {**ranges, name: [float("nan"), 1.0]},
+    }
+    file.write_text("[" * 100_000 if change == "nested" else json.dumps({**content, "ranges": changed[change]}))
+    again = calibrate(affine(), frames, tmp_path)
+    assert not again.cached and again.ranges == first.ranges
+
+
 def test_a_cache_that_cannot_be_written_costs_nothing(frames: list[np.ndarray], tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert not calibrate(affine(), frames, tmp_path / "file").cached
