@@ -58,16 +58,19 @@ def print_table(title: str, rows: Sequence[Sequence[object]], columns: Sequence[
     """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
+    from rich.text import Text
 
     width = max([len(columns), *(len(row) for row in rows)])
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_header=bool(columns), show_edge=False)
+    table = Table(
+        title=Text(_plain(title)), title_justify="left", box=SIMPLE_HEAD, show_header=bool(columns), show_edge=False
+    )
     for index in range(width):
         cells = [row[index] for row in rows if index < len(row) and row[index] is not None]
         numeric = bool(cells) and all(isinstance(cell, (int, float)) for cell in cells)
         name = columns[index] if index < len(columns) else ""
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(Text(name), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(value) for value in row))
+        table.add_row(*(Text(_plain(_cell(value))) for value in row))  # names hold brackets, and no markup
     out().print(table)
 
 
@@ -144,6 +147,11 @@ class _Lines:
 
 def _fields(fields: Mapping[str, object]) -> str:
     return " ".join(f"{name}={_cell(value)}" for name, value in fields.items())
+
+
+def _plain(text: str) -> str:
+    """Returns a text without what would steer a terminal, or cannot be encoded: names come from files."""
+    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
 
 
 def _cell(value: object) -> str:

@@ -55,6 +55,13 @@ def measure_video(
     with progress("measuring", quiet=quiet) as advance:
         for (clip, _), truth in zip(clips, truths, strict=True):
             scores.append(evaluate_clip(detector, clip, truth, options, stabilise=stabilise, fps=fps, progress=advance))
+    for score in scores:
+        if score.skipped:
+            console().print(
+                f"{score.name}: {counted(score.skipped, 'frame')} could not be read; their targets count for nothing",
+                markup=False,
+                soft_wrap=True,
+            )
     if len(scores) > 1:
         scores.append(total(scores))
     info = detector.engine.info

@@ -167,7 +167,7 @@ def infer(
     beside.shutdown(wait=False)
 
     from irdet.cli.console import console, out, print_json, print_table, progress
-    from irdet.cli.rundir import run_folder
+    from irdet.cli.rundir import claimed, run_folder
     from irdet.core.threshold import parse_threshold, threshold_record
     from irdet.runtime.detector import Detector
     from irdet.runtime.follow import Follower
@@ -183,9 +183,13 @@ def infer(
 
     follower = None if tracking is None else Follower(tracking, stabilise)
     window = WindowSink(f"irdet: {redacted(source)}") if show else None
-    done = None if resume is None else last_complete(resume)
     with ExitStack() as held:
         stop = held.enter_context(signals())
+        done = None
+        if resume is not None:
+            if resume.is_dir():
+                held.enter_context(claimed(resume))
+            done = last_complete(resume)
         try:
             wanted = taken if done is None else after(taken, done.frame)
             opened = first_frame(lambda: open_source(source, wanted), stop, max_stall)
@@ -229,7 +233,10 @@ def infer(
         recipe = engine.info.training.get("recipe")
         if normalise == "local" and isinstance(recipe, dict) and not recipe.get("local_share"):
             tell(f"{engine.info.variant} was not trained on locally normalised frames: expect more false targets")
-        folder = resume or run_folder(output, "infer", frames.name, exist_ok)
+        folder = resume
+        if folder is None:
+            folder = run_folder(output, "infer", frames.name, exist_ok)
+            held.enter_context(claimed(folder))
         sinks = results.sinks(folder, frames)
         _spare(source, folder, sinks)
         frames.skipped.listen(lambda one: console().print(f"skipped: {one.reason}", markup=False, soft_wrap=True))

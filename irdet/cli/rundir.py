@@ -2,9 +2,38 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from irdet.core.errors import IrdetError, UsageError
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Keeps a run's folder from other runs of irdet, as far as the system has locks for folders (POSIX).
+
+    The lock leaves no file, and dies with the process.
+
+    Raises:
+        UsageError: Another run is writing there.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    place = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # of a file system without locks
+            try:
+                fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UsageError(f"{folder}: another run of irdet is writing there; choose another folder") from error
+        yield
+    finally:
+        os.close(place)
 
 
 def new_run(task: str, name: str | None = None, exist_ok: bool = False, root: Path = Path("runs")) -> Path:

@@ -73,7 +73,7 @@ def train(
     """
     from irdet.core.extras import require
 
-    torch = require("torch", "train", "training")
+    require("torch", "train", "training")
     require("torch.utils.tensorboard", "train", "training")
 
     from irdet.cli.console import console, print_json, print_table, progress
@@ -114,9 +114,8 @@ def train(
         keep_freed_memory()
     initial = None
     if ckpt is not None:
-        # A recipe or --model says which network; without them the checkpoint does. What does not fit is drawn anew.
-        torch.manual_seed(plan.seed)
-        initial = load_initial(ckpt, plan.model if recipe or model else None)
+        # A recipe or --model says which network; without them the checkpoint does.
+        initial = load_initial(ckpt, plan.model if recipe or model else None, plan.seed)
         plan = plan.replace(model=initial.variant)
         if initial.fresh:
             console().print(f"fresh: {len(initial.fresh)} tensors that {ckpt} does not have in that shape")

@@ -225,7 +225,7 @@ def _root_of(index: Path) -> Path:
 
 def _read_index(index: Path) -> list[str]:
     try:
-        lines = index.read_text(encoding="utf-8").splitlines()
+        lines = index.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise DataError(f"{index} is not a text file") from error
     names: dict[str, None] = {}

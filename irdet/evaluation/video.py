@@ -10,7 +10,7 @@ import csv
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from irdet.core.jsonable import jsonable
 from irdet.metrics.target import poisson_bounds
 from irdet.runtime.detector import Detection, Detector
 from irdet.runtime.follow import Follower
-from irdet.runtime.sources import FALLBACK_FPS, open_source
+from irdet.runtime.sources import FALLBACK_FPS, Skipped, open_source
 from irdet.tracking import TrackerOptions
 
 #: Boxes are grown by this, px: those of real clips are loose, and centroids wander.
@@ -106,7 +106,8 @@ def read_truth(path: Path) -> Truth:
                     x, y, width, height = (float(row[name]) for name in ("x", "y", "w", "h"))
                 except (TypeError, ValueError):
                     raise DataError(f"{path}, line {rows.line_num}: {frame}, x, y, w, h must be numbers") from None
-                if number < 0 or not all(map(math.isfinite, (x, y))) or not (width > 0 and height > 0):
+                finite = all(map(math.isfinite, (x, y, width, height)))
+                if number < 0 or not finite or not (width > 0 and height > 0):
                     raise DataError(f"{path}, line {rows.line_num}: not a box of a frame from 0 on")
                 if any(box.id == thing for box in boxes[number]):
                     why = "twice the same id" if "id" in names else "two boxes, and there is no column id"
@@ -217,15 +218,18 @@ class ClipScore:
         name: Name of the clip.
         detections: Targets of single frames.
         tracks: Confirmed tracks.
+        skipped: Frames that could not be read; what is in them counts for nothing.
     """
 
     name: str
     detections: PointScore
     tracks: TrackScore
+    skipped: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the figures as JSON values."""
-        return {"clip": self.name, "detections": self.detections.to_dict(), "tracks": self.tracks.to_dict()}
+        figures = {"detections": self.detections.to_dict(), "tracks": self.tracks.to_dict()}
+        return {"clip": self.name, **figures, "skipped_frames": self.skipped}
 
 
 def total(clips: Sequence[ClipScore]) -> ClipScore:
@@ -234,6 +238,7 @@ def total(clips: Sequence[ClipScore]) -> ClipScore:
         "all",
         sum((clip.detections for clip in clips), PointScore()),
         sum((clip.tracks for clip in clips), TrackScore()),
+        sum(clip.skipped for clip in clips),
     )
 
 
@@ -353,12 +358,13 @@ def evaluate_clip(
         for raw in source:
             try:
                 frame = raw.prepare(preprocess)
-            except FrameError:
+            except FrameError as error:
+                source.skipped.add(Skipped(raw.name, str(error)))
                 continue
             scorer.add(follow(detector.detect(frame)), seconds)
             if progress is not None:
                 progress()
-    score = scorer.result(clip.stem)
+    score = replace(scorer.result(clip.stem), skipped=source.skipped.frames)
     if not score.detections.frames:
         raise DataError(f"{clip}: none of its frames is in the truth, which begins at frame {truth.span[0]}")
     return score

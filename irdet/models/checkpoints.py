@@ -142,7 +142,7 @@ class Initial:
     Attributes:
         module: The network in training mode, on the CPU.
         variant: Its name.
-        fresh: Tensors that the checkpoint does not have in that shape: drawn from torch's global generator.
+        fresh: Tensors that the checkpoint does not have in that shape: drawn anew.
         info: The checkpoint's record.
     """
 
@@ -152,12 +152,13 @@ class Initial:
     info: ModelInfo
 
 
-def load_initial(path: str | os.PathLike[str], variant: str | None = None) -> Initial:
+def load_initial(path: str | os.PathLike[str], variant: str | None = None, seed: int = 0) -> Initial:
     """Returns a network to train further, with what fits of a checkpoint of another network or an older form of it.
 
     Args:
         path: A checkpoint of irdet's, or one of the authors' released files.
         variant: The network to fill; None for the checkpoint's own.
+        seed: Draws what does not fit.
 
     Raises:
         ModelError: No such file, no checkpoint, or nothing in it fits.
@@ -179,6 +180,7 @@ def load_initial(path: str | os.PathLike[str], variant: str | None = None) -> In
     own = info.variant
     if not isinstance(weights, Mapping):
         raise ModelError(f"{path} lacks its weights; it is damaged")
+    torch.manual_seed(seed)
     module = create_model(variant or own)
     wanted = module.state_dict()
     fitting = {

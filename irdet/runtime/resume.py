@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import json
 import math
 import os
@@ -17,6 +15,9 @@ from irdet.runtime.sources import NothingLeft, SourceOptions
 
 #: A line or row is no longer than this (bytes): two million targets in one frame are no frame.
 LONGEST = 1 << 29
+
+#: No frame has a longer number.
+_DIGITS = 18
 
 #: Bytes that are read from the end of a file at first.
 _STEP = 1 << 16
@@ -161,7 +162,7 @@ def _last_line(path: Path, end: int) -> bytes | None:
 
 def _frame(path: Path, line: bytes) -> tuple[Done, int]:
     """Returns a line's frame and the number of its targets."""
-    with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
+    with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError, OverflowError):
         record = json.loads(line)
         number, targets, source = record["frame"], record["targets"], record.get("source")
         low, high = map(float, record.get("range") or (0, 0))
@@ -199,9 +200,8 @@ def _cut_rows(path: Path, number: int) -> None:
 
 def _number(row: bytes) -> int | None:
     """Returns the frame of a row; None for the header."""
-    text = row.decode("utf-8", errors="replace")
-    first = next(csv.reader(io.StringIO(text)), [""])[0]
-    return int(first) if first.isascii() and first.isdecimal() else None
+    first = row.partition(b",")[0]
+    return int(first) if first.isdigit() and len(first) <= _DIGITS else None
 
 
 def _cut(path: Path, size: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -45,7 +46,7 @@ def parse_rotation(text: str) -> Rotation:
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*", text, re.ASCII)
     unit = match[2].lower() if match else ""
-    if match is None or unit not in _UNITS or not float(match[1]) * _UNITS[unit] >= 1:
+    if match is None or unit not in _UNITS or not 1 <= float(match[1]) * _UNITS[unit] < math.inf:
         raise UsageError(f"--rotate {text}: give a size or an age, for instance 500MB or 1h")
     value = float(match[1]) * _UNITS[unit]
     return Rotation(age=value) if unit in ("s", "min", "h", "d") else Rotation(size=int(value))

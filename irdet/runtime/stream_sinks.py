@@ -90,8 +90,8 @@ def parse_address(text: str) -> tuple[socket.AddressFamily, Any]:
         raise UsageError(f"--udp {text}: give HOST:PORT, for instance 192.168.1.20:5000")
     try:
         found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)[0]
-    except OSError as error:
-        raise UsageError(f"--udp {text}: {error.strerror or error}") from error
+    except (OSError, UnicodeError) as error:
+        raise UsageError(f"--udp {text}: {getattr(error, 'strerror', None) or 'no name of a host'}") from error
     return found[0], found[4]
 
 

@@ -164,7 +164,7 @@ def _scenes(
         stored = json.loads(known.read_text(encoding="utf-8"))
         if isinstance(stored, list) and len(stored) == len(frames) and all(type(one) is int for one in stored):
             return tuple(stored)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         pass  # not there, or damaged
     scenes = group_scenes(
         [np.round(frame.pixels * 255).astype(np.uint8) for frame in frames],

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -213,6 +215,21 @@ def test_a_table_keeps_long_cells_whole_and_brackets_as_they_are(capsys: pytest.
     out = capsys.readouterr().out
     for text in ("Found", "source", "clip[1].mkv", "0.1235", "x" * 100, "-", "yes"):
         assert text in out
+
+
+def test_a_table_takes_no_orders(capsys: pytest.CaptureFixture[str]) -> None:
+    """Names come from files: neither markup nor escape sequences in them reach the terminal."""
+    print_table("[/red] mini[b]", [("shot[bold].png", "\x1b]0;owned\x07", "k\udce4")], ("[i]a", "b", "c"))
+    out = capsys.readouterr().out
+    assert "[/red] mini[b]" in out and "shot[bold].png" in out and "[i]a" in out
+    assert "\x1b" not in out and "\x07" not in out and "\udce4" not in out
+
+
+@pytest.mark.skipif(os.name != "posix", reason="streams are closed by POSIX shells")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_streams_end_no_command(closed: str) -> None:
+    done = subprocess.run(["sh", "-c", f"{shlex.quote(sys.executable)} -m irdet info tophat {closed}"])
+    assert done.returncode == 0
 
 
 def test_an_empty_table(capsys: pytest.CaptureFixture[str]) -> None:

@@ -280,6 +280,19 @@ def test_a_frame_is_done_when_all_of_it_is_there(
     assert numbers(out) == [0, 1, 2, 3, 4]
 
 
+def test_two_runs_do_not_write_into_one_folder(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with Feeder(tmp_path / "pipe", 200):
+        first = infer(tmp_path / "pipe", "-o", out, "--no-video", "--quiet", "--limit", 150)
+        wait_for_lines(out, 3)
+        for words in (("--resume", out), ("-o", out, "--exist-ok")):
+            second = infer(raw_file(tmp_path / "clip.raw", 4), *words, "--no-video", "--quiet")
+            said = second.communicate(timeout=60)[1]
+            assert second.returncode == 2 and "another run of irdet is writing there" in said
+        assert first.wait(60) == 0
+    assert numbers(out) == list(range(150))
+
+
 def test_stopped_before_the_first_frame(tmp_path: Path) -> None:
     """What such a run says to do next works."""
     out = tmp_path / "out"
@@ -335,6 +348,8 @@ def test_parts(irdet_command: Callable[..., Any], tmp_path: Path) -> None:
         (("--resume", "none", "--rotate", "1h"), "needs the whole run"),
         (("--rotate", "soon"), "a size or an age"),
         (("--udp", "nowhere"), "HOST:PORT"),
+        (("--udp", "a..b:5000"), "no name of a host"),
+        (("--rotate", "9" * 400 + "GB"), "a size or an age"),
         (("--max-stall", "0"), "--max-stall"),
         (("--max-stall", "nan"), "--max-stall nan: give a finite number"),
         (("--heartbeat", "nan"), "--heartbeat nan: give a finite number"),

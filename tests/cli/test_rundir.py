@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from irdet.cli.rundir import new_run
+from irdet.cli.rundir import claimed, new_run
 from irdet.core.errors import IrdetError, UsageError
 
 
@@ -18,6 +19,14 @@ def test_runs_are_numbered(tmp_path: Path) -> None:
 def test_without_a_name(tmp_path: Path) -> None:
     assert new_run("eval", root=tmp_path) == tmp_path / "eval" / "run"
     assert new_run("eval", root=tmp_path) == tmp_path / "eval" / "run-2"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders are locked where POSIX is")
+def test_a_folder_is_one_runs_at_a_time(tmp_path: Path) -> None:
+    with claimed(tmp_path), pytest.raises(UsageError, match="another run of irdet is writing there"):
+        claimed(tmp_path).__enter__()
+    with claimed(tmp_path):
+        assert list(tmp_path.iterdir()) == [], "it leaves nothing"
 
 
 def test_exist_ok_takes_the_very_folder(tmp_path: Path) -> None:

@@ -121,6 +121,17 @@ def test_a_run_that_was_killed_at_its_first_frame(
     assert _texts(cut) == (lines, table)
 
 
+def test_sources_with_breaks_and_long_fields_in_the_table(tmp_path: Path, detect: Callable[..., Detection]) -> None:
+    detections = [detect(index, None, "a" * 200_000 + f'"{index}, b') for index in range(3)]
+    _write(tmp_path, detections)
+    before = _texts(tmp_path)
+    assert resume(tmp_path) == Done(2, detections[2].frame.source) and _texts(tmp_path) == before
+    with (tmp_path / "targets.jsonl").open("a") as file:
+        file.write('{"frame": 3, "targets": [], "range": [1, 1' + "0" * 400 + "]}\n")
+    with pytest.raises(IrdetError, match="no frame of irdet's"):
+        resume(tmp_path)
+
+
 def test_finished_frames(tmp_path: Path, detect: Callable[..., Detection]) -> None:
     assert list(finished(tmp_path)) == []
     _write(tmp_path, [detect(index, None, f"{index}.png") for index in range(3)])

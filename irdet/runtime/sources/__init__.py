@@ -9,11 +9,10 @@ import sys
 from pathlib import Path
 
 from irdet.core.errors import IrdetError, UsageError
-from irdet.core.images import IMAGE_SUFFIXES, is_image, natural_key, opencv_name, printable
+from irdet.core.images import IMAGE_SUFFIXES, MAX_PIXELS, is_image, natural_key, opencv_name, printable
 from irdet.runtime.sources.base import (
     FALLBACK_FPS,
     MAX_FPS,
-    MAX_PIXELS,
     RAW_DTYPES,
     NothingLeft,
     RawFormat,
@@ -100,6 +99,8 @@ def open_source(spec: str | os.PathLike[str], options: SourceOptions | None = No
 
 def _open_raw(path: Path, text: str, layout: RawFormat, options: SourceOptions) -> Source:
     if text == "-":
+        if sys.stdin is None:
+            raise UsageError("standard input is closed: pipe raw frames into it")
         if sys.stdin.isatty():
             raise UsageError("standard input is the keyboard: pipe raw frames into it")
         return PipeSource(sys.stdin.buffer, "stdin", layout, options)

@@ -13,16 +13,13 @@ from typing_extensions import Self
 
 from irdet.core.errors import IrdetError, UsageError, unknown_name
 from irdet.core.frame import Frame, Preprocessor
-from irdet.core.images import check_size
+from irdet.core.images import MAX_PIXELS, check_size
 
 #: Frame rate of a sequence that does not tell its own (1/s).
 FALLBACK_FPS = 25.0
 
 #: A frame rate above this is a container's time base, not a camera's (1/s).
 MAX_FPS = 1000.0
-
-#: Frames of more pixels are refused unless asked for: 8192 x 8192.
-MAX_PIXELS = 1 << 26
 
 #: Types of raw frames by the name that `--raw-dtype` takes.
 RAW_DTYPES = {

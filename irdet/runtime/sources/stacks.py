@@ -179,7 +179,7 @@ class NpySource(_Numbered):
             raise IrdetError(f"cannot read {path}: {error.strerror or error}") from error
         except Exception as error:  # NumPy has no one error for a damaged header: ValueError, EOFError, SyntaxError ...
             raise IrdetError(f"cannot read {path}: not a NumPy array of numbers, or cut short") from error
-        if stack.ndim == 2:
+        if isinstance(stack, np.memmap) and stack.ndim == 2:
             stack = stack[None]
         if not isinstance(stack, np.memmap) or stack.ndim not in (3, 4) or 0 in stack.shape:
             shape = list(stack.shape) if isinstance(stack, np.ndarray) else "several arrays"

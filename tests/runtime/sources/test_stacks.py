@@ -232,6 +232,13 @@ def test_npy_that_is_no_stack(tmp_path: Path, wrong: NDArray[np.generic]) -> Non
         open_source(save_npy(tmp_path / "a.npy", wrong))
 
 
+def test_several_arrays_under_the_name_of_one(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", a=np.zeros(3), b=np.ones(3))
+    (tmp_path / "a.npz").rename(tmp_path / "a.npy")
+    with pytest.raises(IrdetError, match="several arrays"):
+        open_source(tmp_path / "a.npy")
+
+
 def test_npy_of_python_objects_is_never_loaded(tmp_path: Path) -> None:
     path = tmp_path / "a.npy"
     np.save(path, np.array([[{"a": 1}]], dtype=object), allow_pickle=True)
