@@ -42,22 +42,22 @@ class Frame:
             or locally mapped ones. Corrected counts are float32.
         lsb: One count of the source in units of `counts`: 1 for integer sources, 0 for float ones.
         bad: bool [H, W], pixels whose value was not usable and was replaced; None where there are none.
-        range: The counts that became 0 and 1, where they follow the data (deep sources); None where they do not.
-        full: bool [H, W], pixels at the top of the source's range before a correction; None where there are none.
         index: Number of the frame in its source, from 0.
         time: Seconds since the start of the source; None where it has no clock.
         source: Name for messages and records.
+        range: The counts that became 0 and 1, where they follow the data (deep sources); None where they do not.
+        full: bool [H, W], pixels at the top of the source's range before a correction; None where there are none.
     """
 
     data: Pixels
     raw: NDArray[np.generic] | None = None
     lsb: float = 1.0
     bad: NDArray[np.bool_] | None = None
-    range: tuple[float, float] | None = None
-    full: NDArray[np.bool_] | None = None
     index: int = 0
     time: float | None = None
     source: str = ""
+    range: tuple[float, float] | None = None
+    full: NDArray[np.bool_] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
