@@ -62,7 +62,11 @@ def print_table(title: str, rows: Sequence[Sequence[object]], columns: Sequence[
 
     width = max([len(columns), *(len(row) for row in rows)])
     table = Table(
-        title=Text(_plain(title)), title_justify="left", box=SIMPLE_HEAD, show_header=bool(columns), show_edge=False
+        title=Text(_plain(title), style="table.title"),
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        show_header=bool(columns),
+        show_edge=False,
     )
     for index in range(width):
         cells = [row[index] for row in rows if index < len(row) and row[index] is not None]
@@ -151,7 +155,9 @@ def _fields(fields: Mapping[str, object]) -> str:
 
 def _plain(text: str) -> str:
     """Returns a text without what would steer a terminal, or cannot be encoded: names come from files."""
-    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
+    from unicodedata import category
+
+    return "".join(sign if sign.isprintable() or category(sign) == "Zs" else "\ufffd" for sign in text)
 
 
 def _cell(value: object) -> str:

@@ -169,11 +169,21 @@ def eval_(
         console().print(f"{', '.join(file.name for file in files)} in {folder}", markup=False)
 
 
-def _best(evaluation: Evaluation) -> dict[str, float]:
+def _best(evaluation: Evaluation) -> dict[str, float] | None:
     """The threshold with the highest IoU; chosen on these very data, so what it gives elsewhere is less."""
+    import numpy as np
+
     curves = evaluation.curves
-    step = int(curves.iou.argmax())
+    if not np.isfinite(curves.iou).any():
+        return None  # there is no target
+    step = int(np.nanargmax(curves.iou))
     return {name: round(float(getattr(curves, name)[step]), 6) for name in ("thresholds", "iou", "niou", "pd", "fa")}
+
+
+def _told(best: dict[str, float] | None) -> str:
+    if best is None:
+        return "-"
+    return "{thresholds:.4g}, chosen on these data: IoU {iou:.4f}, Pd {pd:.4f}, Fa {fa:.2f}e-6".format(**best)
 
 
 def _per_hour(evaluation: Evaluation, fps: float | None) -> dict[str, Any]:
@@ -208,12 +218,7 @@ def _rows(evaluation: Evaluation, fps: float | None) -> list[tuple[str, str]]:
         ("recall", f"{metrics.recall:.4f}"),
         ("F1", f"{metrics.f1:.4f}"),
         ("average precision", f"{curves.average_precision:.4f}"),
-        (
-            "best threshold",
-            "{thresholds:.4g}, chosen on these data: IoU {iou:.4f}, Pd {pd:.4f}, Fa {fa:.2f}e-6".format(
-                **_best(evaluation)
-            ),
-        ),
+        ("best threshold", _told(_best(evaluation))),
     ]
     if fps is not None:
         hourly = "{:.4g} per hour (above {:.4g}, below {:.4g}) at {:g} frames/s"

@@ -223,7 +223,7 @@ def infer(
             min_area=min_area,
             max_area=max_area,
             connectivity=connectivity,
-            ignore=None if ignore is None else _read_mask(ignore, frames.size),
+            ignore=None if ignore is None else _read_mask(ignore, frames.size, taken.max_pixels),
             polarity=polarity,
             resize=resize,
         )
@@ -309,10 +309,10 @@ def _same(frames: Source, done: Done, what: str) -> None:
         )
 
 
-def _read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
+def _read_mask(path: Path, size: tuple[int, int], max_pixels: int) -> NDArray[np.bool_]:
     from irdet.core.images import read_image
 
-    pixels = read_image(path)
+    pixels = read_image(path, max_pixels)
     if pixels.shape[1::-1] != size:
         raise UsageError(
             f"--ignore {path}: {pixels.shape[1]}x{pixels.shape[0]} px does not fit frames of {size[0]}x{size[1]} px"

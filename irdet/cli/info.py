@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from irdet.cli.options import ImgszOption, JsonOption, ModelOption, Size
-from irdet.core.errors import UsageError
+from irdet.core.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from irdet.core.info import ModelInfo
@@ -35,8 +35,8 @@ def info(
         str | None,
         typer.Argument(
             metavar="[NAME|FILE]",
-            help="A network, a classical method, or a model file (.pt, .onnx, .xml, .trt).",
-            show_default="mlcl-edge",
+            help="A network, a method, or a model file (.pt, .onnx, .xml, .trt).  [dim]\\[default: mlcl-edge][/dim]",
+            show_default=False,
         ),
     ] = None,
     given: ModelOption = None,
@@ -142,6 +142,8 @@ def _look(model: str, imgsz: Size | None) -> _Known:
         loaded = load_model(path)
         return _Known(path, loaded.info, _cost(loaded.module, loaded.info, imgsz), "float32")
     if path.suffix.lower() in PLANS:  # its sidecar tells, and what runs it need not be here
+        if not path.exists():
+            raise ModelError(f"no such file: {path}")
         sidecar = Sidecar.read(path)
         where = sidecar.gpu or ", ".join(f"{major}.{minor}" for major, minor in sidecar.capabilities)
         built = f"built by {sidecar.library} {sidecar.version} for {where}; {sidecar.command}"

@@ -113,12 +113,14 @@ def first_frame(open_it: Callable[[], _T], stop: Signals, max_stall: float | Non
         except BaseException as error:
             opening.set_exception(error)
 
+    if sys.platform == "darwin" and max_stall is None:
+        return open_it()  # macOS asks for leave to use a camera in the main thread alone
     threading.Thread(target=run, name="irdet-open", daemon=True).start()
     begun = time.monotonic()
-    while not wait_for((opening,), TICK).done:
-        if stop():
+    while not (done := wait_for((opening,), TICK).done) or (stop() and opening.exception() is not None):
+        if stop():  # also where it failed because of the signal: Ctrl-C ends what feeds a pipe, too
             raise Stalled(f"{_SIGNALS[signal.Signals(stop.number or 0)]} before the first frame")
-        if max_stall is not None and time.monotonic() - begun > max_stall:
+        if not done and max_stall is not None and time.monotonic() - begun > max_stall:
             raise Stalled(f"no frame for {max_stall:g} s (--max-stall): the source does not answer")
     return opening.result()
 

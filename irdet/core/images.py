@@ -40,7 +40,7 @@ def quiet_opencv() -> Iterator[None]:
         set_level(level)
 
 
-def check_size(width: int, height: int, max_pixels: int, name: str | os.PathLike[str]) -> None:
+def check_size(width: int, height: int, max_pixels: int, name: str | os.PathLike[str], settable: bool = True) -> None:
     """Refuses frames that are too large.
 
     Args:
@@ -48,18 +48,17 @@ def check_size(width: int, height: int, max_pixels: int, name: str | os.PathLike
         height: Of the frame, px.
         max_pixels: The most that is allowed.
         name: Whose frame it is.
+        settable: The user can raise the limit, and is told so.
 
     Raises:
         FrameError: They are.
     """
     if width * height > max_pixels:
-        raise FrameError(
-            f"cannot read {name}: {width}x{height} px are more than {max_pixels} pixels; "
-            "if that is meant, raise --max-pixels"
-        )
+        hint = "; if that is meant, raise --max-pixels" if settable else ""
+        raise FrameError(f"cannot read {name}: {width}x{height} px are more than {max_pixels} pixels{hint}")
 
 
-def check_header(file: Path | bytes, max_pixels: int, name: str | os.PathLike[str]) -> None:
+def check_header(file: Path | bytes, max_pixels: int, name: str | os.PathLike[str], settable: bool = True) -> None:
     """Refuses an image that its own header calls too large, before anything is decoded.
 
     A few kilobytes can unpack to gigabytes. Headers that cannot be understood are left to the decoder.
@@ -68,13 +67,14 @@ def check_header(file: Path | bytes, max_pixels: int, name: str | os.PathLike[st
         file: Its path, or what it holds.
         max_pixels: The most that is allowed.
         name: Whose frame it is.
+        settable: The user can raise the limit, and is told so.
 
     Raises:
         FrameError: It is too large.
     """
     width, height = _sides(file)
     if width > 0 and height > 0:
-        check_size(width, height, max_pixels, name)
+        check_size(width, height, max_pixels, name, settable)
 
 
 def _sides(file: Path | bytes) -> tuple[int, int]:
@@ -110,12 +110,12 @@ def opencv_name(path: str | os.PathLike[str]) -> str:
     return text
 
 
-def read_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> NDArray[np.generic]:
+def read_image(path: str | os.PathLike[str], max_pixels: int | None = None) -> NDArray[np.generic]:
     """Reads an image as it is stored: its own depth, its own channels.
 
     Args:
         path: The file.
-        max_pixels: Larger ones are refused by their header.
+        max_pixels: Larger ones are refused by their header; `MAX_PIXELS` where None.
 
     Raises:
         FrameError: It cannot be read; says why.
@@ -126,7 +126,7 @@ def read_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> ND
         raise FrameError(f"cannot read {path}: {error.strerror or error}") from error
     if not data:
         raise FrameError(f"cannot read {path}: the file is empty (0 bytes)")
-    check_header(data, max_pixels, path)
+    check_header(data, MAX_PIXELS if max_pixels is None else max_pixels, path, max_pixels is not None)
     pixels = None
     if not _damaged(data):
         with quiet_opencv(), suppress(cv2.error):

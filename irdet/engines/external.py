@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import BinaryIO
@@ -63,22 +63,23 @@ def check_external(path: str | os.PathLike[str]) -> None:
     except ModelError as error:
         raise ModelError(f"{path} cannot be loaded as an ONNX model: {error}") from error
     for name in sorted(names):
-        if not all(_inside(folder, name) for folder in folders):
+        if not all(_inside(folder, name, folders) for folder in folders):
             raise ModelError(
                 f"{path} wants its weights from {name!r}, outside of its own folder, and that is never read; "
                 "save the model with its weights inside"
             )
-        if not all((folder / name).is_file() for folder in folders):  # some names stand for a place in memory
+        if not any((folder / name).is_file() for folder in folders):  # some names stand for a place in memory
             raise ModelError(f"{path} wants its weights from {name!r}, and there is no such file beside it")
 
 
-def _inside(folder: Path, name: str) -> bool:
+def _inside(folder: Path, name: str, folders: Set[Path]) -> bool:
     # Names are judged by the rules of every system, so that a file is refused here that another one would read.
     plain = bool(name) and "\0" not in name
     for kind in (PurePosixPath, PureWindowsPath):
         other = kind(name)
         plain = plain and not other.is_absolute() and not other.drive and not other.root and ".." not in other.parts
-    return plain and (folder / name).resolve().is_relative_to(folder)
+    # Links may lead from one of the folders into the other, as those of download caches do.
+    return plain and any((folder / name).resolve().is_relative_to(one) for one in folders)
 
 
 def _locations(file: BinaryIO, size: int) -> Iterator[str]:

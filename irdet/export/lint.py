@@ -170,9 +170,9 @@ class _Graph:
     """A model, looked at from its tensors; sub-graphs are part of it, and functions stand in their places."""
 
     def __init__(self, onnx: Any, model: Any, folder: Path) -> None:
-        own = {(function.domain, function.name) for function in model.functions}
-        self.calls = [node for node in _walk(model.graph) if (node.domain, node.op_type) in own]
-        self.onnx, self.model, self.folder = onnx, _inlined(onnx, model) if own else model, folder
+        self.own = {(function.domain, function.name) for function in model.functions}
+        self.calls = [node for node in _walk(model.graph) if (node.domain, node.op_type) in self.own]
+        self.onnx, self.model, self.folder = onnx, _inlined(onnx, model) if self.own else model, folder
         model = self.model
         self.opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
         self.nodes = list(_walk(model.graph))
@@ -270,7 +270,7 @@ def _inlined(onnx: Any, model: Any) -> Any:
     import onnx.inliner as inliner
 
     try:
-        return inliner.inline_local_functions(model)
+        return inliner.inline_local_functions(model, convert_version=True)
     except Exception:  # an unsound file: the checker says what is wrong
         return model
 
@@ -422,6 +422,8 @@ def _operators(graph: _Graph, limits: Limits) -> Iterator[Finding]:
         remedy = "put their nodes in their places (onnx.inliner.inline_local_functions)"
         yield Finding("domain", "error", graph.name(call), message, remedy)
     for node in graph.nodes:
+        if (node.domain, node.op_type) in graph.own:
+            continue  # one that could not be inlined
         if node.domain not in ("", "ai.onnx"):
             message = f"{node.op_type} of {node.domain} is no operator of ONNX"
             yield Finding("domain", "error", graph.name(node), message, f"{_EXPORT}, or bring a plugin for it")

@@ -222,6 +222,8 @@ def test_a_table_takes_no_orders(capsys: pytest.CaptureFixture[str]) -> None:
     print_table("[/red] mini[b]", [("shot[bold].png", "\x1b]0;owned\x07", "k\udce4")], ("[i]a", "b", "c"))
     out = capsys.readouterr().out
     assert "[/red] mini[b]" in out and "shot[bold].png" in out and "[i]a" in out
+    print_table("", [("Shot 3.01\u202fPM.png", "a\u00a0b")])
+    assert "3.01\u202fPM" in capsys.readouterr().out, "blanks of every kind stay"
     assert "\x1b" not in out and "\x07" not in out and "\udce4" not in out
 
 

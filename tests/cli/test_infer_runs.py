@@ -139,6 +139,18 @@ def test_waiting_for_the_first_frame_is_watched_too(tmp_path: Path, how: str) ->
         assert (run.returncode, said) == (143, "irdet: terminated before the first frame\n")
 
 
+def test_a_signal_that_ends_the_source_too_is_told_as_one(tmp_path: Path) -> None:
+    """Ctrl-C ends what feeds a pipe with the run, and the pipe's end must not hide it."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as pipe:
+        run = infer("-", "-o", tmp_path / "out", "--quiet", stdin=pipe)
+    time.sleep(3)
+    run.send_signal(signal.SIGINT)
+    os.close(writing)
+    _, said = run.communicate(timeout=30)
+    assert (run.returncode, said) == (130, "irdet: interrupted before the first frame\n")
+
+
 def test_images_with_a_rate_have_times_and_keep_their_names(irdet_command: Callable[..., Any], tmp_path: Path) -> None:
     import cv2
 

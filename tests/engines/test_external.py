@@ -91,6 +91,16 @@ def test_a_model_behind_a_link_has_two_folders(tmp_path: Path) -> None:
         check_external(link)
 
 
+def test_links_into_one_folder_as_download_caches_have_them(tmp_path: Path) -> None:
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshot"
+    save(blobs, model_of(external("w.bin"))).rename(blobs / "aa")
+    (blobs / "bb").write_bytes(KERNEL.tobytes())
+    snapshot.mkdir()
+    (snapshot / "model.onnx").symlink_to(blobs / "aa")
+    (snapshot / "w.bin").symlink_to(blobs / "bb")
+    check_external(snapshot / "model.onnx")
+
+
 @pytest.mark.parametrize("name", ["*/_ORT_MEM_ADDR_/*", "gone.bin"])
 def test_names_that_are_no_file_are_refused(tmp_path: Path, name: str) -> None:
     """One of them stands for a place in memory, and crashes a runtime."""

@@ -234,6 +234,16 @@ def test_tensorrt_rtx_agrees_or_is_known_not_to(bases: Callable[[Any], Any], tmp
     assert refused != built or (refused and mutation.rule in bench.STRICTER)
 
 
+@pytest.mark.parametrize("own", [17, 18])
+def test_functions_of_another_opset_are_looked_into(bases: Callable[[Any], Any], tmp_path: Path, own: int) -> None:
+    mutation = replace(BY_NAME["a function in the file"], target="tensorrt-10", opset=18)
+    path = bench.mutate(mutation, bases, tmp_path / "a.onnx")
+    model = onnx.load(str(path))
+    model.functions[0].opset_import[0].version = own
+    onnx.save(model, str(path))
+    assert not [one for one in lint_model(path, "tensorrt-10") if one.rule in ("domain", "operator")]
+
+
 def test_operators_are_those_of_tensorrt_rtx() -> None:
     trt = real()
     from irdet.engines.tensorrt.build import _network_flags

@@ -257,8 +257,10 @@ def deep_frame(pixels: NDArray[np.generic], capture: cv2.VideoCapture) -> NDArra
 
 def redacted(url: str) -> str:
     """Returns an address without what it may hold of secrets: the user and the password, and what follows a `?`."""
+    if "://" not in url:
+        return url
     # Passwords may hold any sign, a slash, too: what follows a colon and is no port belongs to one, up to the last @.
-    without = re.sub(r"(?<=://)([^/]*|[^/:\[]*:(?!\d*/).*)@", "", url)
+    without = re.sub(r"(?<=://)([^/\s]*|[^/\s:\[]*:(?!\d*/)\S*)@", "", url)
     return re.split(r"[?#]", without, maxsplit=1)[0]
 
 

@@ -277,7 +277,9 @@ def test_redacted() -> None:
     assert redacted("rtsp://user:pa/s@s@host:554/x") == "rtsp://host:554/x"
     assert redacted("http://host:80/a@b") == "http://host:80/a@b"
     assert redacted("rtsp://[fe80::1]:554/a@b") == "rtsp://[fe80::1]:554/a@b"
-    assert redacted("clip.mkv") == "clip.mkv"
+    pipeline = 'udpsrc uri=udp://0.0.0.0:5000 ! caps="a:b@c" ! appsink'
+    for other in ("clip#1.npy", "frames/f??.png", "a@b.mkv", pipeline):
+        assert redacted(other) == other
 
 
 def test_what_is_no_address_is_misuse() -> None:
