@@ -20,7 +20,7 @@ from irdet.cli.options import (
     finite,
 )
 from irdet.cli.track_options import StabiliseOption, TrackerOption, tracker_options
-from irdet.core.errors import MissingDependency, UsageError
+from irdet.core.errors import IrdetError, MissingDependency, UsageError
 
 if TYPE_CHECKING:
     from irdet.evaluation.evaluate import Evaluation
@@ -144,6 +144,7 @@ def eval_(
             console().print(note, markup=False)
         detector = Detector(engine, threshold=level)
         folder = run_folder(output, "eval", dataset.name.replace("/", "-"), exist_ok)
+        record = engine.info
         with progress("measuring", len(dataset), quiet) as advance:
             evaluation = evaluate(
                 detector,
@@ -160,7 +161,8 @@ def eval_(
     except MissingDependency as error:
         if not quiet:
             console().print(f"curves.png is left out: {error}", markup=False)
-    figures = evaluation.to_dict() | {"best": _best(evaluation)} | _per_hour(evaluation, fps)
+    about = {"model_precision": record.precision, "weights_sha256": record.weights_sha256 or None, "given": model}
+    figures = evaluation.to_dict() | about | {"best": _best(evaluation)} | _per_hour(evaluation, fps)
     if as_json:
         print_json({**figures, "files": files})
         return
@@ -170,13 +172,14 @@ def eval_(
 
 
 def _best(evaluation: Evaluation) -> dict[str, float] | None:
-    """The threshold with the highest IoU; chosen on these very data, so what it gives elsewhere is less."""
-    import numpy as np
+    """What `irdet tune` would choose; chosen on these very data, so what it gives elsewhere is less."""
+    from irdet.evaluation.tune import choose_threshold
 
     curves = evaluation.curves
-    if not np.isfinite(curves.iou).any():
-        return None  # there is no target
-    step = int(np.nanargmax(curves.iou))
+    try:
+        step = choose_threshold(curves, None)
+    except IrdetError:
+        return None  # there is no target, or none is found
     return {name: round(float(getattr(curves, name)[step]), 6) for name in ("thresholds", "iou", "niou", "pd", "fa")}
 
 

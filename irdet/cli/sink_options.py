@@ -63,7 +63,7 @@ ResumeOption = Annotated[
     typer.Option(
         "--resume",
         metavar="DIR",
-        help="Go on with a run that was cut off, in its folder, after its last complete frame.",
+        help="Go on with a run that was cut off, in its folder; not one with --track, --coco or --rotate.",
         rich_help_panel=_PANEL,
         show_default=False,
     ),

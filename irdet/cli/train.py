@@ -29,7 +29,10 @@ def train(
     ckpt: Annotated[
         Path | None,
         typer.Option(
-            "--ckpt", metavar="FILE", help="Weights to start from; what does not fit starts fresh.", show_default=False
+            "--ckpt",
+            metavar="NAME|FILE",
+            help="Weights to start from; what does not fit starts fresh.",
+            show_default=False,
         ),
     ] = None,
     teachers: Annotated[
@@ -78,6 +81,7 @@ def train(
 
     from irdet.cli.console import console, print_json, print_table, progress
     from irdet.cli.rundir import new_run
+    from irdet.engines.shipped import shipped_path
     from irdet.models import load_initial, load_model
     from irdet.training.dataset import held_out_alike, load_training_data
     from irdet.training.device import choose_device, keep_freed_memory
@@ -115,7 +119,8 @@ def train(
     initial = None
     if ckpt is not None:
         # A recipe or --model says which network; without them the checkpoint does.
-        initial = load_initial(ckpt, plan.model if recipe or model else None, plan.seed)
+        shipped = None if ckpt.exists() else shipped_path(str(ckpt), ".pt")
+        initial = load_initial(shipped or ckpt, plan.model if recipe or model else None, plan.seed)
         plan = plan.replace(model=initial.variant)
         if initial.fresh:
             console().print(f"fresh: {len(initial.fresh)} tensors that {ckpt} does not have in that shape")

@@ -211,7 +211,7 @@ def _folders(root: Path, empty_truth: bool) -> tuple[Path, Path | None]:
     if layout is None:
         raise DataError(
             f"{root} has no folders of images and masks (such as images/ and masks/); "
-            "images without targets are read as target-free when asked"
+            "images without targets are read as target-free when asked (irdet eval --target-free)"
         )
     return layout
 

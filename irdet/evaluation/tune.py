@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from irdet.core.extras import require
 from irdet.core.files import replacing
 from irdet.core.info import METADATA_KEY, ModelInfo
 from irdet.engines.external import check_external
+from irdet.engines.golden import golden_path, read_golden, write_golden
 from irdet.metrics.curves import Curves
 
 
@@ -78,6 +80,9 @@ def write_threshold(model: Path, output: Path, threshold: float) -> None:
         onnx.helper.set_model_props(graph, {**properties, METADATA_KEY: record.to_json()})
         with replacing(output) as temporary:
             onnx.save(graph, str(temporary))
+        # The weights are the same, so what they give on the golden frames is, too; other targets follow from it.
+        if (golden := golden_path(model)).exists() and golden.resolve() != golden_path(output).resolve():
+            write_golden(golden_path(output), replace(read_golden(golden), threshold=threshold))
         return
     require("torch", "train", "writing a checkpoint")
     from irdet.models.checkpoints import load_checkpoint, save_checkpoint

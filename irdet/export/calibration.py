@@ -135,7 +135,8 @@ def deal(calib: Path, count: int, data: Path | None = None) -> Parts:
         if len(part) < LEAST:
             raise DataError(
                 f"{len(part)} frames are left to {what}, out of {len(pool)} in {calib}"
-                f"{f' and those of {data}' if data else ''}; at least {LEAST} are needed, each for one purpose"
+                f"{f' and those of {data}' if data else ''}; at least {LEAST} are needed, each for one purpose: "
+                f"some {4 * LEAST} labelled frames in all, or others with --data DIR"
             )
     if not any(_has_target(sample) for sample in gate):
         raise DataError(f"no frame of {data or calib} that would be judged on holds a target")

@@ -583,7 +583,8 @@ def _quantisation(graph: _Graph, limits: Limits) -> Iterator[Finding]:
         if node.op_type in _CONVOLUTIONS:
             sides = [getattr(graph.makers.get(name), "op_type", "") == _DEQUANTISE for name in node.input[:2]]
             if any(sides) and not all(sides):
-                message = f"only its {'input' if sides[0] else 'weights'} are quantised, so it is computed in float"
+                half = "input is" if sides[0] else "weights are"
+                message = f"only its {half} quantised, so it is computed in float"
                 remedy = "quantise both, or neither"
                 yield Finding("qdq-conv", "warning", graph.name(node), message, remedy)
 

@@ -16,6 +16,9 @@ from irdet.runtime.sources import NothingLeft, SourceOptions
 #: A line or row is no longer than this (bytes): two million targets in one frame are no frame.
 LONGEST = 1 << 29
 
+#: What runs leave that cannot be gone on with.
+_WHOLE = ("coco.json", "tracks.jsonl", "part-0001")
+
 #: No frame has a longer number.
 _DIGITS = 18
 
@@ -57,6 +60,10 @@ def resume(folder: Path) -> Done | None:
     lines, rows = folder / "targets.jsonl", folder / "targets.csv"
     if folder.is_dir() and not any(folder.iterdir()):
         return None
+    if whole := [name for name in _WHOLE if (folder / name).exists()]:
+        raise UsageError(
+            f"--resume {folder}: {whole[0]} of that run needs the whole run (--coco, --track, --rotate); run it anew"
+        )
     if not lines.is_file():
         raise UsageError(f"--resume {folder}: no targets.jsonl of a run is there")
     try:

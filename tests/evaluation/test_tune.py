@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from irdet.core.errors import DataError, IrdetError, ModelError, UsageError
 from irdet.core.info import METADATA_KEY, ModelInfo
+from irdet.engines import open_engine, resolve_model
+from irdet.engines.golden import golden_path, read_golden, replay
 from irdet.evaluation.tune import choose_threshold, write_threshold
 from irdet.metrics.curves import Curves, CurvesAccumulator
 
@@ -136,6 +138,17 @@ def test_onnx_keeps_everything_but_the_threshold(tmp_path: Path) -> None:
     assert properties["author"] == "somebody"
     assert copy.graph == onnx.load(str(source)).graph
     assert source.read_bytes() == before
+
+
+def test_a_tuned_graph_can_be_verified(tmp_path: Path) -> None:
+    """The weights are the same, so the golden frames are, with the threshold that the copy has."""
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    write_threshold(resolve_model("mlcl-edge"), tmp_path / "tuned.onnx", 0.3)
+    with open_engine(tmp_path / "tuned.onnx") as engine:
+        assert engine.info.threshold == 0.3
+        result = replay(engine, read_golden(golden_path(tmp_path / "tuned.onnx")))
+    assert result.passed and result.frames and result.targets
 
 
 def test_checkpoint_keeps_weights_and_training_state(tmp_path: Path) -> None:

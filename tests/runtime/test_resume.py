@@ -132,6 +132,15 @@ def test_sources_with_breaks_and_long_fields_in_the_table(tmp_path: Path, detect
         resume(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["coco.json", "tracks.jsonl", "part-0001"])
+def test_runs_that_need_all_their_frames(tmp_path: Path, detect: Callable[..., Detection], name: str) -> None:
+    """Their files would end where the run was cut off."""
+    _write(tmp_path, [detect(0)])
+    (tmp_path / name).touch()
+    with pytest.raises(UsageError, match=f"{name} of that run needs the whole run"):
+        resume(tmp_path)
+
+
 def test_finished_frames(tmp_path: Path, detect: Callable[..., Detection]) -> None:
     assert list(finished(tmp_path)) == []
     _write(tmp_path, [detect(index, None, f"{index}.png") for index in range(3)])

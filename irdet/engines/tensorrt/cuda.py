@@ -125,5 +125,5 @@ def _bindings() -> ModuleType:
             raise MissingDependency(f"cuda-python is installed but cannot be loaded ({error})") from error
     raise MissingDependency(
         "running TensorRT engines needs cuda-python, which is not installed: pip install 'irdet[tensorrt]' "
-        "(on a Jetson 'irdet[jetson]')"
+        "or 'irdet[tensorrt-rtx]' (on a Jetson 'irdet[jetson]')"
     ) from problem

@@ -58,6 +58,13 @@ _CAMERA = re.compile(r"(?:/dev/video)?(\d{1,3})")
 def open_source(spec: str | os.PathLike[str], options: SourceOptions | None = None) -> Source:
     """Opens a source and makes sure that it has at least one frame.
 
+    Its frames come as they are stored, and are prepared for a model by one preprocessor:
+
+        preprocessor = irdet.Preprocessor()
+        with irdet.open_source("clip.mkv") as source:
+            for raw in source:
+                targets = detector.detect(raw.prepare(preprocessor)).targets
+
     Args:
         spec: An image, a multi-page TIFF, a folder of images (not its subfolders; in natural order: `2.png` before
             `10.png`), a glob of images (quoted; `**` for subfolders), a NumPy stack (.npy), a video, a camera
