@@ -8,6 +8,9 @@ import os
 # One thread per test process: xdist runs several beside each other. Set before anything loads OpenMP.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# FFmpeg reads its level once, when a process first uses it, and in some orders that is a test's own writer of clips.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from irdet.cli.options import JsonOption
+from irdet.cli.options import JsonOption, one_model
 from irdet.core.errors import UsageError
 
 
@@ -37,9 +37,7 @@ def check(
     from irdet.export.limits import LIMITS
     from irdet.export.lint import lint_model
 
-    if model is not None and given is not None:
-        raise UsageError(f"{model} and --model {given}: give one file")
-    if (file := model or given) is None:
+    if (file := one_model(model, given)) is None:
         raise UsageError("name the .onnx file to check")
     target = {"tensorrt-rtx": "rtx"}.get(target, f"tensorrt-{target}" if target[:1].isdigit() else target)
     if target not in LIMITS:

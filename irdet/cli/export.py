@@ -20,7 +20,7 @@ from irdet.cli.build import (
     build,
     build_where_possible,
 )
-from irdet.cli.options import ImgszOption, JsonOption, QuietOption, finite
+from irdet.cli.options import ImgszOption, JsonOption, QuietOption, finite, one_model
 from irdet.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -162,9 +162,7 @@ def export(
     from irdet.cli.console import console, print_json
     from irdet.core.extras import require
 
-    if model is not None and ckpt is not None:
-        raise UsageError(f"{model} and --ckpt {ckpt}: give one model")
-    source = model or ckpt or "mlcl-edge"
+    source = one_model(model, ckpt) or "mlcl-edge"
     wanted = Wanted(profile, workspace, timing_cache, capability, hardware_compatible, version_compatible)
     if Path(source).suffix == ".onnx":
         given = {

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from irdet.cli.options import ImgszOption, JsonOption, ModelOption, Size
-from irdet.core.errors import ModelError, UsageError
+from irdet.cli.options import ImgszOption, JsonOption, ModelOption, Size, one_model
+from irdet.core.errors import ModelError
 
 if TYPE_CHECKING:
     from irdet.core.info import ModelInfo
@@ -47,9 +47,7 @@ def info(
     from irdet.cli.console import console, print_json, print_table
     from irdet.engines.classical import METHODS
 
-    if name is not None and given is not None:
-        raise UsageError(f"{name} and --model {given}: give one model")
-    model = name or given or "mlcl-edge"
+    model = one_model(name, given) or "mlcl-edge"
     if model in METHODS:
         _method(model, as_json)
         return

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, NamedTuple
+from pathlib import Path
+from typing import Annotated, NamedTuple, TypeVar
 
 import typer
 
 from irdet.core.errors import UsageError
+
+_Named = TypeVar("_Named", str, Path)
 
 #: No network of these takes a larger side; a larger number is a slip of the finger (pixels).
 MAX_SIDE = 1 << 15
@@ -67,6 +70,17 @@ def finite(parameter: typer.CallbackParam, value: float | None) -> float | None:
     if value is not None and not math.isfinite(value):
         raise UsageError(f"{parameter.opts[0]} {value:g}: give a finite number")
     return value
+
+
+def one_model(argument: _Named | None, option: _Named | None) -> _Named | None:
+    """Returns the model that was named, as the argument or as its option; None where it was not.
+
+    Raises:
+        UsageError: It was named as both.
+    """
+    if argument is not None and option is not None:
+        raise UsageError(f"{argument} and {option}: give one model, as the argument or as its option")
+    return option if argument is None else argument
 
 
 ModelOption = Annotated[

@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from irdet.cli.options import DeviceOption, JsonOption, ModelOption, ThreadsOption
-from irdet.core.errors import UsageError
+from irdet.cli.options import DeviceOption, JsonOption, ModelOption, ThreadsOption, one_model
 
 
 def verify(
@@ -30,9 +29,7 @@ def verify(
     from irdet.engines import open_engine, resolve_model
     from irdet.engines.golden import golden_path, read_golden, replay
 
-    if model is not None and given is not None:
-        raise UsageError(f"{model} and --model {given}: give one model")
-    path = resolve_model(model or given)
+    path = resolve_model(one_model(model, given))
     golden = read_golden(golden_path(path))
     with open_engine(path, device=device, threads=threads) as engine:
         result = replay(engine, golden)

@@ -201,6 +201,17 @@ def test_nan_pixels(irdet_command: Command, model: Path) -> None:
     assert result.code == 1 and "no finite pixel" in result.err
 
 
+def test_ffmpeg_is_quiet_in_a_process_of_its_own(model: Path, tmp_path: Path) -> None:
+    """The tests have its level set for them; a user's process sets it by itself, before FFmpeg reads it."""
+    clip(tmp_path / "whole.mkv")
+    data = (tmp_path / "whole.mkv").read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(data[: len(data) // 2])
+    plain = {key: value for key, value in os.environ.items() if key != "OPENCV_FFMPEG_LOGLEVEL"}
+    command = [sys.executable, "-m", "irdet", "infer", "cut.mkv", "--model", str(model), "-q", "--no-video"]
+    done = subprocess.run(command, cwd=tmp_path, env={**plain, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr.startswith("skipped: cut.mkv") and done.stderr.count("\n") == 1
+
+
 def test_truncated_video_says_so(irdet_command: Command, model: Path) -> None:
     data = clip(Path("cut.mkv"), frames=30).read_bytes()
     Path("cut.mkv").write_bytes(data[: len(data) // 2])
