@@ -75,7 +75,7 @@ def measure(clip: Path, detector: Detector, stride: int) -> tuple[ClipResult, De
         for raw in source:
             if raw.index % stride or raw.index not in boxes:
                 continue
-            detection = detector.detect(preprocess(raw.pixels, raw.index, raw.time, raw.name))
+            detection = detector.detect(raw.prepare(preprocess))
             inside = [boxes[raw.index].holds(target) for target in detection.targets]
             frames += 1
             found += any(inside)

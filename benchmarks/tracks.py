@@ -97,7 +97,7 @@ def clips(folder: Path, model: str | None, threads: int | None) -> dict[str, lis
             with open_source(clip) as source:
                 seconds = 1 / (source.fps or FALLBACK_FPS)
                 for raw in source:
-                    detection = detector.detect(preprocess(raw.pixels, raw.index, raw.time, raw.name))
+                    detection = detector.detect(raw.prepare(preprocess))
                     for follow, scorer in runs.values():
                         scorer.add(follow(detection), seconds)
             for name, (_, scorer) in runs.items():

@@ -130,13 +130,13 @@ def calibrate(
 
 def _frames(source: str, options: SourceOptions) -> Iterator[NDArray[np.generic]]:
     """Yields the raw grey frames of a source."""
-    from irdet.cli.console import console
+    from irdet.cli.console import tell_skipped
     from irdet.core.frame import to_grey
     from irdet.runtime.sources import open_source, redacted
 
     with open_source(source, options) as frames:
         if frames.live and options.limit is None:
             raise UsageError(f"{redacted(source)} never ends: add --limit N")
-        frames.skipped.listen(lambda one: console().print(f"skipped: {one.reason}", markup=False, soft_wrap=True))
+        frames.skipped.listen(tell_skipped)
         for frame in frames:
             yield to_grey(frame.pixels, f"{frame.name} (frame {frame.index})")

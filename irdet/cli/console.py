@@ -14,6 +14,8 @@ from irdet.core.jsonable import jsonable
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from irdet.runtime.sources import Skipped
+
 #: Columns of a table that goes into a file or a pipe, where there is no window that it must fit.
 PLAIN_WIDTH = 160
 
@@ -36,6 +38,11 @@ def console() -> Console:
 def out() -> Console:
     """Returns a console on stdout: what the user asked for."""
     return _console(stderr=False)
+
+
+def tell_skipped(one: Skipped) -> None:
+    """Tells on stderr of frames that could not be had."""
+    console().print(f"skipped: {one.reason}", markup=False, soft_wrap=True)
 
 
 def counted(number: int, what: str) -> str:

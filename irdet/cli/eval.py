@@ -120,10 +120,11 @@ def eval_(
         raise UsageError("name what to measure on: --data DIR for images and masks, or --video CLIP")
     of_video = {"--truth": truth, "--stabilise": stabilise or None, "--tracker": tracker}
     of_data = {"--split": split, "--distance": distance, "--empty": empty, "--target-free": target_free or None}
-    for what, other, options in (("--video", f"--data {data}", of_video), ("--data", f"--video {video}", of_data)):
-        given = [name for name, value in options.items() if value is not None]
-        if given and (video is None) == (what == "--video"):
-            raise UsageError(f"{given[0]} is about {what}, and what is measured is {other}")
+    what, other, foreign = (
+        ("--video", f"--data {data}", of_video) if video is None else ("--data", f"--video {video}", of_data)
+    )
+    if wrong := next((name for name, value in foreign.items() if value is not None), None):
+        raise UsageError(f"{wrong} is about {what}, and what is measured is {other}")
     if fps == 0:
         raise UsageError("--fps 0: must be above 0")
     level = None if threshold is None else parse_threshold(threshold)

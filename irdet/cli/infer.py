@@ -166,7 +166,7 @@ def infer(
     opening = beside.submit(open_engine, model, device=device, threads=threads)
     beside.shutdown(wait=False)
 
-    from irdet.cli.console import console, out, print_json, print_table, progress
+    from irdet.cli.console import console, out, print_json, print_table, progress, tell_skipped
     from irdet.cli.rundir import claimed, run_folder
     from irdet.core.threshold import parse_threshold, threshold_record
     from irdet.runtime.detector import Detector
@@ -199,8 +199,7 @@ def infer(
             if os.path.exists(source) and not Path(source).is_fifo():  # what can be opened again is looked at
                 with open_source(source, replace(taken, limit=None)) as whole:
                     _same(whole, done, f"--resume {resume}")
-            for one in error.skipped.named:
-                console().print(f"skipped: {one.reason}", markup=False, soft_wrap=True)
+            error.skipped.listen(tell_skipped)
             tell(f"nothing is left to do in {resume}: {error}")
             if as_json:
                 skipped = error.skipped
@@ -239,7 +238,7 @@ def infer(
             held.enter_context(claimed(folder))
         sinks = results.sinks(folder, frames)
         _spare(source, folder, sinks)
-        frames.skipped.listen(lambda one: console().print(f"skipped: {one.reason}", markup=False, soft_wrap=True))
+        frames.skipped.listen(tell_skipped)
         sample = _Sample()
         watch = Watch(
             stop=stop,

@@ -10,12 +10,9 @@ from typing import Annotated, NamedTuple, TypeVar
 import typer
 
 from irdet.core.errors import UsageError
+from irdet.core.info import MAX_SIDE
 
 _Named = TypeVar("_Named", str, Path)
-
-#: No network of these takes a larger side; a larger number is a slip of the finger (pixels).
-MAX_SIDE = 1 << 15
-
 
 # Typer takes a plain tuple for an option of two words, hence the two classes.
 

@@ -88,13 +88,7 @@ def tune(
         for note in () if quiet else engine.notes:
             console().print(note, markup=False)
         with progress("measuring", len(dataset), quiet) as advance:
-            evaluation = evaluate(
-                Detector(engine),
-                dataset,
-                resize=resize,
-                distance=reach,
-                progress=advance,
-            )
+            evaluation = evaluate(Detector(engine), dataset, resize=resize, distance=reach, progress=advance)
         own = engine.info.threshold
     curves = evaluation.curves
     chosen = choose_threshold(curves, max_fa)

@@ -161,9 +161,7 @@ class Preprocessor:
         if self._local is not None:
             pixels = self._local(values, QUANTISATION_NOISE * lsb)
         else:
-            low, high = self._declared or (
-                (0.0, 255.0) if raw.dtype == np.uint8 else self._follow(values[~bad] if some_bad else values, raw.dtype)
-            )
+            low, high = self._declared or self._follow(values[~bad] if some_bad else values, raw.dtype)
             pixels = np.clip((values - np.float32(low)) / np.float32(high - low), 0.0, 1.0)
         return Frame(
             pixels.astype(np.float32, copy=False),
@@ -187,6 +185,8 @@ class Preprocessor:
         self._running = range
 
     def _follow(self, values: NDArray[np.float32], dtype: np.dtype) -> tuple[float, float]:
+        if dtype == np.uint8:
+            return 0.0, 255.0
         low, high = float(values.min()), float(values.max())
         if self._running is None:
             if dtype == np.bool_ or (np.issubdtype(dtype, np.floating) and low >= 0.0 and high <= 1.0):

@@ -171,11 +171,11 @@ def _frame(path: Path, line: bytes) -> tuple[Done, int]:
     """Returns a line's frame and the number of its targets."""
     with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError, OverflowError):
         record = json.loads(line)
-        number, targets, source = record["frame"], record["targets"], record.get("source")
-        low, high = map(float, record.get("range") or (0, 0))
+        number, targets, source, span = record["frame"], record["targets"], record.get("source"), record.get("range")
+        low, high = map(float, span or (0, 0))
         if type(number) is int and number >= 0 and isinstance(targets, list) and -math.inf < low <= high < math.inf:
             name = source if isinstance(source, str) else None
-            return Done(number, name, (low, high) if record.get("range") else None), len(targets)
+            return Done(number, name, (low, high) if span else None), len(targets)
     raise IrdetError(f"{path}: a line is no frame of irdet's, so the run cannot be gone on with")
 
 

@@ -95,7 +95,8 @@ def load_training_data(
     kept_back = [False] * len(free)
     if recipe.fold and free:
         parts = _folds(free, [sample.name for sample in samples], advance)
-        kept_back = [False] * len(free) if parts is None else (parts == recipe.fold - 1).tolist()
+        if parts is not None:
+            kept_back = (parts == recipe.fold - 1).tolist()
 
     train = tuple(frame for frame, out in zip(frames, held, strict=True) if not out)
     validation = tuple(frame for frame, out in zip(frames, held, strict=True) if out)
