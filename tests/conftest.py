@@ -23,6 +23,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from irdet.core.info import METADATA_KEY, ModelInfo
+
 if TYPE_CHECKING:
     from irdet.models import LoadedModel
 
@@ -163,6 +165,19 @@ def write_graph() -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
+def bright_model(write_graph: Callable[..., Path]) -> Callable[..., Path]:
+    """Writes a model whose probability is brightness, with a record of irdet's or without."""
+    shape = (1, 1, "height", "width")
+
+    def write(path: Path, info: ModelInfo | None, **properties: str) -> Path:
+        record = {METADATA_KEY: info.to_json()} if info else {}
+        ports = [[(name, "float32", shape)] for name in ("frame", "probability")]
+        return write_graph(path, [("Identity", ["frame"], ["probability"], {})], *ports, metadata=properties | record)
+
+    return write
+
+
+@pytest.fixture(scope="session")
 def sharp_model() -> Callable[..., LoadedModel]:
     """Makes networks with random weights that find targets: `sharp_model("mlcl-edge", threshold=0.3)`.
 
@@ -171,7 +186,6 @@ def sharp_model() -> Callable[..., LoadedModel]:
     """
     torch = pytest.importorskip("torch", reason="the networks need torch: pip install 'irdet[train]'")
 
-    from irdet.core.info import ModelInfo
     from irdet.engines.probe import as_batch, probe_frame
     from irdet.models import LoadedModel, create_model
     from irdet.models.checkpoints import describe

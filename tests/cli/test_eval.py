@@ -9,27 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from irdet.core.info import METADATA_KEY, ModelInfo
+from irdet.core.info import ModelInfo
 
 Command = Callable[..., object]
-
-
-def save_model(path: Path) -> Path:
-    """A model whose probability is brightness."""
-    onnx = pytest.importorskip("onnx")
-    pytest.importorskip("onnxruntime")
-    make = onnx.helper.make_tensor_value_info
-    shape = [1, 1, "height", "width"]
-    graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("Identity", ["frame"], ["probability"])],
-        "bright",
-        [make("frame", onnx.TensorProto.FLOAT, shape)],
-        [make("probability", onnx.TensorProto.FLOAT, shape)],
-    )
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
-    onnx.helper.set_model_props(model, {METADATA_KEY: ModelInfo("bright", stride=4, opset=17).to_json()})
-    onnx.save(model, str(path))
-    return path
 
 
 def save_data(root: Path) -> Path:
@@ -47,9 +29,15 @@ def save_data(root: Path) -> Path:
 
 
 @pytest.fixture
-def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+def model(tmp_path: Path, bright_model: Callable[..., Path]) -> Path:
+    pytest.importorskip("onnxruntime")
+    return bright_model(tmp_path / "model.onnx", ModelInfo("bright", stride=4, opset=17))
+
+
+@pytest.fixture
+def arguments(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
     monkeypatch.chdir(tmp_path)
-    return ["--model", save_model(tmp_path / "model.onnx"), "--data", save_data(tmp_path / "set"), "--threads", 1]
+    return ["--model", model, "--data", save_data(tmp_path / "set"), "--threads", 1]
 
 
 def test_json_and_files(irdet_command, arguments: list[object]) -> None:  # type: ignore[no-untyped-def]
@@ -165,10 +153,11 @@ def save_clip(folder: Path, name: str, truth: bool = True) -> Path:
     return path
 
 
-def test_video(irdet_command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+def test_video(  # type: ignore[no-untyped-def]
+    irdet_command, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("scipy")
     monkeypatch.chdir(tmp_path)
-    model = save_model(tmp_path / "model.onnx")
     one, _ = save_clip(tmp_path / "clips", "one"), save_clip(tmp_path / "clips", "two")
     result = irdet_command("eval", "--video", one, "--model", model, "--threads", 1, "--json", "--quiet")
     assert (result.code, result.err) == (0, "")

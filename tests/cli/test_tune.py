@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -8,25 +9,6 @@ import numpy as np
 import pytest
 
 from irdet.core.info import METADATA_KEY, ModelInfo
-
-
-def save_model(path: Path, info: ModelInfo | None) -> Path:
-    """A model whose probability is brightness."""
-    onnx = pytest.importorskip("onnx")
-    pytest.importorskip("onnxruntime")
-    make = onnx.helper.make_tensor_value_info
-    shape = [1, 1, "height", "width"]
-    graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("Identity", ["frame"], ["probability"])],
-        "bright",
-        [make("frame", onnx.TensorProto.FLOAT, shape)],
-        [make("probability", onnx.TensorProto.FLOAT, shape)],
-    )
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
-    if info is not None:
-        onnx.helper.set_model_props(model, {METADATA_KEY: info.to_json()})
-    onnx.save(model, str(path))
-    return path
 
 
 def save_data(root: Path) -> Path:
@@ -45,9 +27,11 @@ def save_data(root: Path) -> Path:
 
 
 @pytest.fixture
-def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+def arguments(tmp_path: Path, bright_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    for package in ("onnx", "onnxruntime"):
+        pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
-    model = save_model(tmp_path / "model.onnx", ModelInfo("bright", stride=4, opset=17, threshold=0.45))
+    model = bright_model(tmp_path / "model.onnx", ModelInfo("bright", stride=4, opset=17, threshold=0.45))
     return ["--model", model, "--data", save_data(tmp_path / "set"), "--threads", 1, "--quiet"]
 
 
@@ -106,12 +90,15 @@ def test_a_budget_out_of_reach_is_one_line(irdet_command, arguments: list[object
     assert not Path("tuned.onnx").exists()
 
 
-def test_wrong_arguments(irdet_command, arguments: list[object]) -> None:  # type: ignore[no-untyped-def]
+def test_wrong_arguments(  # type: ignore[no-untyped-def]
+    irdet_command, arguments: list[object], bright_model: Callable[..., Path]
+) -> None:
     taken = irdet_command("tune", *arguments, "--output", "model.onnx")
     assert (taken.code, "there already" in taken.err) == (2, True)
     other = irdet_command("tune", *arguments, "--output", "tuned.pt")
     assert (other.code, "must end in .onnx" in other.err) == (2, True)
-    foreign = irdet_command("tune", *arguments, "--model", save_model(Path("foreign.onnx"), None), "--output", "a.onnx")
+    unknown = bright_model(Path("foreign.onnx"), None)
+    foreign = irdet_command("tune", *arguments, "--model", unknown, "--output", "a.onnx")
     assert (foreign.code, "no record" in foreign.err) == (1, True)
     assert not Path("a.onnx").exists()
     assert stored(Path("model.onnx")).threshold == 0.45

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -109,27 +110,11 @@ def test_no_other_threshold_within_the_budget_finds_more(seed: int, budget: floa
     assert measured.pd[chosen] == measured.pd[inside].max()
 
 
-def save_onnx(path: Path, info: ModelInfo | None) -> None:
-    onnx = pytest.importorskip("onnx")
-    make = onnx.helper.make_tensor_value_info
-    shape = [1, 1, "height", "width"]
-    graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("Identity", ["frame"], ["probability"])],
-        "bright",
-        [make("frame", onnx.TensorProto.FLOAT, shape)],
-        [make("probability", onnx.TensorProto.FLOAT, shape)],
-    )
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
-    properties = {"author": "somebody"} | ({METADATA_KEY: info.to_json()} if info else {})
-    onnx.helper.set_model_props(model, properties)
-    onnx.save(model, str(path))
-
-
-def test_onnx_keeps_everything_but_the_threshold(tmp_path: Path) -> None:
+def test_onnx_keeps_everything_but_the_threshold(tmp_path: Path, bright_model: Callable[..., Path]) -> None:
     onnx = pytest.importorskip("onnx")
     info = ModelInfo("bright", stride=4, training={"epochs": 3})
     source, output = tmp_path / "model.onnx", tmp_path / "new" / "copy.onnx"
-    save_onnx(source, info)
+    bright_model(source, info, author="somebody")
     before = source.read_bytes()
     write_threshold(source, output, 0.37)
     copy = onnx.load(str(output))
@@ -167,8 +152,9 @@ def test_checkpoint_keeps_weights_and_training_state(tmp_path: Path) -> None:
     assert all(torch.equal(value, weights[name]) for name, value in old.module.state_dict().items())
 
 
-def test_what_cannot_carry_a_threshold(tmp_path: Path) -> None:
-    save_onnx(tmp_path / "foreign.onnx", None)
+def test_what_cannot_carry_a_threshold(tmp_path: Path, bright_model: Callable[..., Path]) -> None:
+    pytest.importorskip("onnx")
+    bright_model(tmp_path / "foreign.onnx", None)
     with pytest.raises(ModelError, match="carries no record"):
         write_threshold(tmp_path / "foreign.onnx", tmp_path / "copy.onnx", 0.4)
     with pytest.raises(UsageError, match=r"must end in \.onnx"):
