@@ -195,14 +195,21 @@ def sharp_model() -> Callable[..., LoadedModel]:
         with torch.random.fork_rng(), torch.no_grad():
             torch.manual_seed(seed)
             module = create_model(name).eval()
-            logits = module(torch.from_numpy(as_batch(probe_frame(128, 160)[None])))
+            frame = torch.from_numpy(as_batch(probe_frame(128, 160)[None]))
             head: Any = module.head
             last = head[-1]
+            raw: list[Any] = []
+            hook = last.register_forward_hook(lambda _layer, _inputs, output: raw.append(output))
+            module(frame)
+            hook.remove()
+            (logits,) = raw
             scale = 2 / logits.std()
             last.weight *= scale
             last.bias *= scale
-            logit = torch.logit(torch.tensor(threshold))
-            last.bias += logit - torch.quantile(logits * scale, 0.995)
+            wanted = torch.logit(torch.tensor(threshold))
+            last.bias += wanted - torch.quantile(logits * scale, 0.995)
+            for step in 8 / 2.0 ** torch.arange(12):  # what stands behind the last layer is not linear
+                last.bias += step if torch.quantile(module(frame), 0.995) < wanted else -step
         return LoadedModel(module, describe(module, ModelInfo(name, threshold=threshold)))
 
     return make

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from irdet.core.errors import UsageError
 from irdet.models.alcnet import PatchContrast
-from irdet.models.mlcl import Network
+from irdet.models.mlcl import Hysteresis, Network
 
 #: The receptive field is looked for in rows of this width first, then in wider ones (pixels).
 _ROW = 256
@@ -107,6 +107,8 @@ def _transparent(module: Network) -> nn.Module:
             elif isinstance(child, PatchContrast):
                 reach = max(child.shifts)
                 setattr(parent, name, nn.AvgPool2d(2 * reach + 1, 1, reach))
+            elif isinstance(child, Hysteresis):
+                child.strong = 1e9  # nothing is sure, so that the surest pixel around counts
             elif isinstance(child, nn.BatchNorm2d):
                 setattr(parent, name, nn.Identity())
     with torch.no_grad():

@@ -14,7 +14,7 @@ from irdet.core.errors import UsageError
 from irdet.engines.probe import as_batch, probe_frame
 from irdet.models import MODELS, create_model
 from irdet.models.cost import cost, flop, receptive_field
-from irdet.models.mlcl import Network, conv
+from irdet.models.mlcl import Hysteresis, Network, conv
 
 
 @pytest.fixture(scope="module", params=list(MODELS))
@@ -143,6 +143,7 @@ class Plain(Network):
         (Plain(conv(1, 2, 5), nn.BatchNorm2d(2), nn.ReLU(), conv(2, 1, dilation=5)), 15),
         (Plain(conv(1, 1, 1)), 1),
         (Plain(conv(1, 1), nn.MaxPool2d(2), conv(1, 1), nn.Upsample(scale_factor=2), stride=2), 8),
+        (Plain(conv(1, 4), Hysteresis(strong=0.1, reach=2)), 7),
         (Plain(*(conv(1, 1, dilation=30) for _ in range(6))), 361),
     ],
 )
@@ -160,3 +161,34 @@ def test_flop_of_a_known_network() -> None:
 def test_cost_wants_the_stride(edge: Network) -> None:
     with pytest.raises(UsageError, match="100x64 is not a multiple of the network's stride 16"):
         cost(edge, 64, 100)
+
+
+def blob(peak: float, side: int = 64) -> Tensor:
+    """A map of 2x2 cells in which one smooth blob rises from -8 to a logit."""
+    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    full = -8 + (peak + 8) * torch.exp(-((y - 31) ** 2 + (x - 33) ** 2) / 18.0)
+    return nn.functional.pixel_unshuffle(full[None, None], 2)
+
+
+def test_what_is_sure_keeps_its_mask_and_what_is_only_likely_goes_as_a_whole() -> None:
+    hysteresis = Hysteresis(strong=0.8).eval()
+    sure, likely = blob(1.4), blob(0.9)  # probabilities of 0.80 and 0.71
+    assert torch.equal(hysteresis(sure) >= 0, sure >= 0)
+    assert (likely >= 0).sum() > 4
+    assert not (hysteresis(likely) >= 0).any()
+
+
+def test_a_lower_threshold_still_finds_what_is_only_likely() -> None:
+    peaks = [Hysteresis().eval()(blob(peak)).max().item() for peak in (-2.0, -1.0, 0.0, 0.5, 1.0, 1.3, 1.5)]
+    assert peaks == sorted(set(peaks)), "the order of the blobs stays"
+
+
+def test_hysteresis_reaches_as_far_as_it_says_and_not_into_training() -> None:
+    logits = torch.full((1, 4, 16, 16), 0.5)
+    logits[0, 2, 8, 8] = 3.0
+    hysteresis = Hysteresis(reach=2)
+    assert torch.equal(hysteresis.train()(logits), logits)
+    stands = (hysteresis.eval()(logits) >= 0).all(dim=1)[0]
+    expected = torch.zeros(16, 16, dtype=torch.bool)
+    expected[6:11, 6:11] = True
+    assert torch.equal(stands, expected)
