@@ -4,7 +4,7 @@
 
 One row of missed targets of labelled images (SIRST), one of false targets of frames without any (FREE), one of false
 targets of clips (CLIPS, as benchmarks/clips.py takes them): the largest missed ones, and the most confident false ones,
-one of a frame and one of a clip's place.
+one of a frame and one of a clip's place. Where nothing is wrong there is no row.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def main() -> None:
             of_clips(detector, arguments.clips),
         )
         rows = [sorted(row, key=lambda failure: -failure.weight)[:COLUMNS] for row in found]
-    draw(rows, arguments.output)
+    draw([row for row in rows if row], arguments.output)
 
 
 if __name__ == "__main__":
