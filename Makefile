@@ -13,8 +13,8 @@ JOBS ?= 2
 DEMO := runs/demo
 
 RUNTIME := .venv-runtime/bin/python
-RUNTIME_TESTS := core engines runtime tracking doctor evaluation/bench cli/test_app.py cli/test_infer.py \
-	cli/test_bench.py cli/test_verify.py test_layers.py test_shipped.py
+RUNTIME_TESTS := core engines runtime tracking doctor metrics evaluation/bench evaluation/test_evaluate.py \
+	cli/test_app.py cli/test_infer.py cli/test_eval.py cli/test_bench.py cli/test_verify.py test_layers.py test_shipped.py
 
 .PHONY: demo test test-runtime lint clean
 .NOTPARALLEL:
