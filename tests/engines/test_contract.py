@@ -116,12 +116,14 @@ def test_carries_the_record(engine: BaseEngine, request: pytest.FixtureRequest, 
 
 
 @pytest.mark.parametrize("shape", [(1, 16, 16), (2, 48, 64), (3, 112, 80)])
-def test_probabilities(engine: BaseEngine, shape: tuple[int, int, int]) -> None:
+def test_probabilities(engine: BaseEngine, shape: tuple[int, int, int], request: pytest.FixtureRequest) -> None:
     output = engine.run(frames(*shape))
     assert output.shape == (shape[0], 1, *shape[1:])
     assert output.dtype == np.float32 and output.flags.c_contiguous and output.flags.writeable
     assert output.min() >= 0 and output.max() <= 1
-    assert np.ptp(output) > 0 or shape[1] == 16, "a trained network may see nothing at all in so small a frame"
+    # Those that ship may be as sure as float32 can tell that there is nothing in so small a frame.
+    blank = shape[1] == 16 and request.node.callspec.params["engine"][0] in (SHIPPED, SHIPPED_8)
+    assert output.min() < output.max() or blank
 
 
 def test_a_batch_is_its_frames(engine: BaseEngine) -> None:
