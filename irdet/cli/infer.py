@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from irdet import __version__
 from irdet.cli.console import counted
 from irdet.cli.options import (
     DeviceOption,
@@ -58,8 +59,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from irdet.core.targets import Target
+    from irdet.engines import Engine
     from irdet.runtime.detector import Detection
     from irdet.runtime.pipeline import RunSummary
+    from irdet.runtime.provenance import Provenance
     from irdet.runtime.resume import Done
     from irdet.runtime.sinks import Sink
     from irdet.runtime.sources import Source
@@ -131,7 +134,8 @@ def infer(
 ) -> None:
     """Finds the targets in images, stacks, videos, cameras and streams.
 
-    Writes targets.jsonl (one line a frame), targets.csv (one row a target) and the annotated video or pictures.
+    Writes targets.jsonl (one line a frame), targets.csv (one row a target), the annotated video or pictures, and
+    run.json (the model and the options).
     Frames are not resized unless asked: they are padded to the stride of the network, or cut into tiles where the
     model has a fixed size. With --track, tracks.jsonl, tracks.csv and tracks.mot.txt (of the MOT challenge) are written
     too, and the tracks are drawn. Ctrl-C and SIGTERM finish the frame at hand and close the files; --resume goes on
@@ -172,6 +176,8 @@ def infer(
     from irdet.runtime.detector import Detector
     from irdet.runtime.follow import Follower
     from irdet.runtime.pipeline import RunSummary, Stalled, Watch, run
+    from irdet.runtime.provenance import NAME as RECORD
+    from irdet.runtime.provenance import Provenance
     from irdet.runtime.resume import after
     from irdet.runtime.resume import resume as last_complete
     from irdet.runtime.sinks import WindowSink
@@ -181,6 +187,30 @@ def infer(
         if not quiet:
             console().print(line, markup=False, soft_wrap=True)
 
+    def provenance(engine: Engine) -> Provenance:
+        return Provenance(
+            irdet=__version__,
+            source=redacted(source),
+            model=engine.info.variant,
+            weights_sha256=engine.info.weights_sha256,
+            precision=engine.info.precision,
+            runtime=engine.runtime,
+            threshold=engine.info.threshold if threshold is None else threshold_record(parse_threshold(threshold)),
+            min_area=min_area,
+            max_area=max_area,
+            connectivity=connectivity,
+            ignore=None if ignore is None else str(ignore),
+            ignore_sha256=_digest("--ignore", ignore),
+            polarity=polarity,
+            resize=None if resize is None else list(resize),
+            range=None if range_ is None else list(range_),
+            normalise=normalise,
+            nuc=None if nuc is None else str(nuc),
+            nuc_sha256=_digest("--nuc", nuc),
+            start=start,
+            stride=stride,
+        )
+
     follower = None if tracking is None else Follower(tracking, stabilise)
     window = WindowSink(f"irdet: {redacted(source)}") if show else None
     with ExitStack() as held:
@@ -189,6 +219,7 @@ def infer(
         if resume is not None:
             if resume.is_dir():
                 held.enter_context(claimed(resume))
+                provenance(opening.result()).check(resume)
             done = last_complete(resume)
         try:
             wanted = taken if done is None else after(taken, done.frame)
@@ -238,6 +269,9 @@ def infer(
             held.enter_context(claimed(folder))
         sinks = results.sinks(folder, frames)
         _spare(source, folder, sinks)
+        made = provenance(engine)
+        if done is None:
+            made.write(folder)
         frames.skipped.listen(tell_skipped)
         sample = _Sample()
         watch = Watch(
@@ -261,17 +295,10 @@ def infer(
 
     if rest := summary.skipped_frames - sum(skipped.frames for skipped in summary.skipped):
         console().print(f"skipped: {rest} more", markup=False)
-    files = [sink.path for sink in sinks if sink.path is not None and sink.path.exists()]
+    files = [path for path in (folder / RECORD, *(sink.path for sink in sinks)) if path is not None and path.exists()]
     if as_json:
-        about = {
-            "model": engine.info.variant,
-            "runtime": engine.runtime,
-            "threshold": threshold_record(detector.threshold),
-            "normalise": normalise,
-            "nuc": nuc,
-        }
         tracked = {} if follower is None else {"tracks": follower.summary().to_dict()}
-        print_json({**about, **summary.to_dict(), **tracked, "files": files})
+        print_json({**made.to_dict(), **summary.to_dict(), **tracked, "files": files})
     elif stdout:
         tell(_outcome(summary))
     else:
@@ -306,6 +333,17 @@ def _same(frames: Source, done: Done, what: str) -> None:
             f"{what}: its frame {done.frame} is of {done.source}, that of {frames.name} is {here}: "
             "give the source of that run, as it was"
         )
+
+
+def _digest(option: str, path: Path | None) -> str | None:
+    if path is None:
+        return None
+    from irdet.core.files import sha256
+
+    try:
+        return sha256(path)
+    except OSError as error:
+        raise UsageError(f"{option}: cannot read {path}: {error.strerror or error}") from error
 
 
 def _read_mask(path: Path, size: tuple[int, int], max_pixels: int) -> NDArray[np.bool_]:

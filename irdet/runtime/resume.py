@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from irdet.core.errors import IrdetError, UsageError
+from irdet.runtime.provenance import NAME as RECORD
 from irdet.runtime.sources import NothingLeft, SourceOptions
 
 #: A line or row is no longer than this (bytes): two million targets in one frame are no frame.
@@ -45,7 +46,7 @@ def resume(folder: Path) -> Done | None:
     """Finds the last frame that a run finished, and cuts `targets.jsonl` and `targets.csv` behind it.
 
     A frame's line is written before its rows, so the last frame counts only where all its rows are there. Of a run that
-    was stopped before its first frame, an empty folder is left.
+    was stopped before its first frame, an empty folder is left, or one with its record alone.
 
     Args:
         folder: The run's folder.
@@ -58,7 +59,7 @@ def resume(folder: Path) -> Done | None:
         IrdetError: Its files cannot be read or cut.
     """
     lines, rows = folder / "targets.jsonl", folder / "targets.csv"
-    if folder.is_dir() and not any(folder.iterdir()):
+    if folder.is_dir() and all(path.name == RECORD for path in folder.iterdir()):
         return None
     if whole := [name for name in _WHOLE if (folder / name).exists()]:
         raise UsageError(

@@ -94,7 +94,13 @@ def test_image(irdet_command: Command, model: Path) -> None:
     result = irdet_command("infer", "wärme.png", "--model", model, "--masks")
     assert result.code == 0, result.err
     folder = Path("runs/infer/wärme")
-    assert {path.name for path in folder.iterdir()} == {"targets.jsonl", "targets.csv", "annotated", "masks"}
+    assert {path.name for path in folder.iterdir()} == {
+        "run.json",
+        "targets.jsonl",
+        "targets.csv",
+        "annotated",
+        "masks",
+    }
     (record,) = records(folder)
     assert (record["frame"], record["time"], record["source"]) == (0, None, "wärme.png")
     (target,) = record["targets"]
@@ -135,7 +141,7 @@ def test_summary_as_json(irdet_command: Command, model: Path) -> None:
     assert summary["skipped"][0]["name"] == "1.png" and summary["threshold"] == 0.25
     assert summary["model"] == "contrast" and summary["runtime"].endswith(" cpu")
     assert list(summary["stages"]) == ["decode", "preprocess", "inference", "targets", "draw", "encode"]
-    assert [Path(file).name for file in summary["files"]] == ["targets.jsonl", "targets.csv"]
+    assert [Path(file).name for file in summary["files"]] == ["run.json", "targets.jsonl", "targets.csv"]
     assert all(Path(file).exists() for file in summary["files"])
     assert "skipped: cannot read images/1.png: the file is empty (0 bytes)" in result.err
 
@@ -402,7 +408,15 @@ def test_tracks(irdet_command: Command, model: Path) -> None:
     arguments = ["infer", "clip.mkv", "--model", model, "--track", "--stabilise", "--tracker", "confirm=4", "--quiet"]
     result = irdet_command(*arguments, "-o", "out")
     assert result.code == 0 and result.err == ""
-    names = {"targets.jsonl", "targets.csv", "tracks.jsonl", "tracks.csv", "tracks.mot.txt", "annotated.mkv"}
+    names = {
+        "run.json",
+        "targets.jsonl",
+        "targets.csv",
+        "tracks.jsonl",
+        "tracks.csv",
+        "tracks.mot.txt",
+        "annotated.mkv",
+    }
     assert {path.name for path in Path("out").iterdir()} == names
     lines = [json.loads(line) for line in Path("out/tracks.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [line["tracks"][0]["state"] for line in lines] == ["tentative"] * 3 + ["confirmed"] * 9
@@ -414,7 +428,7 @@ def test_tracks(irdet_command: Command, model: Path) -> None:
     result = irdet_command(*arguments, "-o", "json", "--json", "--no-video")
     figures = json.loads(result.out)
     assert (figures["tracks"]["tracks"], figures["tracks"]["longest"]) == (1, 12)
-    assert figures["stages"]["tracks"]["total_s"] > 0 and len(figures["files"]) == 5
+    assert figures["stages"]["tracks"]["total_s"] > 0 and len(figures["files"]) == 6
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -152,8 +153,6 @@ def test_a_signal_that_ends_the_source_too_is_told_as_one(tmp_path: Path) -> Non
 
 
 def test_images_with_a_rate_have_times_and_keep_their_names(irdet_command: Callable[..., Any], tmp_path: Path) -> None:
-    import cv2
-
     folder, out = tmp_path / "images", tmp_path / "out"
     folder.mkdir()
     for index in range(3):
@@ -229,6 +228,32 @@ def test_going_on_with_another_source_is_misuse(irdet_command: Callable[..., Any
     assert irdet_command("infer", one, "--resume", out, *words).code == 0 and numbers(out) == list(range(9))
 
 
+def test_going_on_with_another_model_or_other_options_is_misuse(
+    irdet_command: Callable[..., Any], tmp_path: Path
+) -> None:
+    source, out = raw_file(tmp_path / "clip.raw", 9), tmp_path / "out"
+    mask = tmp_path / "mask.png"
+    cv2.imwrite(str(mask), np.zeros((HEIGHT, WIDTH), np.uint8))
+    words = (source, *RAW, "--no-video", "--quiet", "--ignore", mask)
+    assert irdet_command("infer", *words, "-o", out, "--limit", 3, "--model", "tophat").code == 0
+    assert json.loads((out / "run.json").read_text())["model"] == "tophat"
+    before = (out / "targets.jsonl").read_bytes()
+    for changed, told in (
+        (("--model", "lcm"), 'model was "tophat" in that run and is "lcm" here'),
+        (("--model", "tophat", "--min-area", 2), "min_area was 1 in that run and is 2 here"),
+        (("--model", "tophat", "--threshold", "mean+9std"), 'is "mean+9std" here'),
+    ):
+        done = irdet_command("infer", *words, "--resume", out, *changed)
+        assert done.code == 2 and told in done.err and done.err.count("\n") == 1, done.err
+    cv2.imwrite(str(mask), np.ones((HEIGHT, WIDTH), np.uint8))
+    done = irdet_command("infer", *words, "--resume", out, "--model", "tophat")
+    assert done.code == 2 and "ignore_sha256 was" in done.err
+    assert (out / "targets.jsonl").read_bytes() == before
+    cv2.imwrite(str(mask), np.zeros((HEIGHT, WIDTH), np.uint8))
+    assert irdet_command("infer", *words, "--resume", out, "--model", "tophat").code == 0
+    assert numbers(out) == list(range(9))
+
+
 def test_going_on_when_nothing_is_left_is_json_too(irdet_command: Callable[..., Any], tmp_path: Path) -> None:
     source, out = raw_file(tmp_path / "clip.raw", 5), tmp_path / "out"
     words = ("--model", "tophat", *RAW, "--no-video", "--quiet", "--json")
@@ -240,8 +265,6 @@ def test_going_on_when_nothing_is_left_is_json_too(irdet_command: Callable[..., 
 
 def test_going_on_behind_what_cannot_be_read(irdet_command: Callable[..., Any], tmp_path: Path) -> None:
     """The last image is damaged, or standard input has no more: the run is done, as it is for a video."""
-    import cv2
-
     folder, out = tmp_path / "images", tmp_path / "out"
     folder.mkdir()
     for index in range(3):
@@ -269,8 +292,6 @@ def test_a_frame_is_done_when_all_of_it_is_there(
     irdet_command: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What --resume would not make anew is written before the line by which a frame counts as done."""
-    import cv2
-
     folder, out = tmp_path / "images", tmp_path / "out"
     folder.mkdir()
     for index in range(5):
@@ -294,21 +315,26 @@ def test_a_frame_is_done_when_all_of_it_is_there(
 
 def test_two_runs_do_not_write_into_one_folder(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with Feeder(tmp_path / "pipe", 200):
-        first = infer(tmp_path / "pipe", "-o", out, "--no-video", "--quiet", "--limit", 150)
+    with Feeder(tmp_path / "pipe", 10**6):
+        first = infer(tmp_path / "pipe", "-o", out, "--no-video", "--quiet")
         wait_for_lines(out, 3)
         for words in (("--resume", out), ("-o", out, "--exist-ok")):
             second = infer(raw_file(tmp_path / "clip.raw", 4), *words, "--no-video", "--quiet")
             said = second.communicate(timeout=60)[1]
             assert second.returncode == 2 and "another run of irdet is writing there" in said
-        assert first.wait(60) == 0
-    assert numbers(out) == list(range(150))
+        first.terminate()
+        assert first.wait(60) == 143
+    done = numbers(out)
+    assert done == list(range(len(done))) and len(done) >= 3
 
 
-def test_stopped_before_the_first_frame(tmp_path: Path) -> None:
+@pytest.mark.parametrize("record", [None, '{"model": "tophat"}'])
+def test_stopped_before_the_first_frame(tmp_path: Path, record: str | None) -> None:
     """What such a run says to do next works."""
     out = tmp_path / "out"
     out.mkdir()
+    if record is not None:
+        (out / "run.json").write_text(record)
     run = infer(raw_file(tmp_path / "clip.raw", 4), "--resume", out, "--no-video", "--quiet")
     _, said = run.communicate(timeout=60)
     assert run.returncode == 0 and numbers(out) == [0, 1, 2, 3], said
