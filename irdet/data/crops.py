@@ -41,6 +41,7 @@ class Sampling:
         skew: Largest difference of the two axes' random scales, as a power of e.
         turned_share: Crops turned by any angle, beside flips and transposition.
         mixed_share: Crops that another frame, without its targets, shines through by up to `MIXED`.
+        joined_share: Crops that a straight line divides, beyond which another frame is seen, with its targets.
         exact_share: Crops on the pixel grid of the run, neither scaled by `jitter` nor moved by parts of a pixel: every
             other crop is smoothed by interpolation, and frames at run time are not.
         plain_share: Of these, crops whose intensities stay as they are, too.
@@ -60,6 +61,7 @@ class Sampling:
     skew: float = 0.0
     turned_share: float = 0.0
     mixed_share: float = 0.0
+    joined_share: float = 0.0
     exact_share: float = 0.0
     plain_share: float = 0.0
     seed: int = 0
@@ -171,7 +173,9 @@ class CropSampler:
             centre = centres[rng.integers(len(centres))]
         place = self._place(frame, sx, sy, centre, rng, exact=exact, angle=angle)
         image = _warp(frame.pixels, place, sampling.crop)
-        mask = (_warp(frame.mask.astype(np.float32), place, sampling.crop) >= 0.5).astype(np.float32)
+        mask = _warp_mask(frame.mask, place, sampling.crop)
+        if sampling.joined_share > 0 and not local and not plain and rng.random() < sampling.joined_share:
+            image, mask = self._join(image, mask, (sx, sy), rng, exact=exact, angle=angle)
         if self._empty and not local and not plain and rng.random() < sampling.mixed_share:
             other = self._empty[rng.integers(len(self._empty))]
             share = np.float32(rng.uniform(0, MIXED))
@@ -185,6 +189,31 @@ class CropSampler:
         flips = (slice(None, None, rng.choice((-1, 1))), slice(None, None, rng.choice((-1, 1))))
         image, mask = np.ascontiguousarray(image[flips]), np.ascontiguousarray(mask[flips])
         return image if plain else jitter_intensity(image, rng), mask
+
+    def _join(
+        self,
+        image: NDArray[np.float32],
+        mask: NDArray[np.float32],
+        scale: tuple[float, float],
+        rng: np.random.Generator,
+        *,
+        exact: bool,
+        angle: float,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Shows another frame, in the same way, beyond a straight line through a crop."""
+        sampling = self.sampling
+        index = int(rng.integers(len(self._frames)))
+        other, centres = self._frames[index], self._centres[index]
+        if self._backgrounds and rng.random() < sampling.background_share:
+            other, centres = self._backgrounds[rng.integers(len(self._backgrounds))], np.zeros((0, 2))
+        wanted = len(centres) > 0 and rng.random() < sampling.centred_share
+        centre = centres[rng.integers(len(centres))] if wanted else None
+        place = self._place(other, *scale, centre, rng, exact=exact, angle=angle)
+        beyond = _half_plane(sampling.crop, rng)
+        return (
+            np.where(beyond, _warp(other.pixels, place, sampling.crop), image),
+            np.where(beyond, _warp_mask(other.mask, place, sampling.crop), mask),
+        )
 
     def _place(
         self,
@@ -225,6 +254,17 @@ def _warp(pixels: NDArray[np.float32], place: NDArray[np.float64], size: int) ->
     """Cuts a crop out; what lies outside of the frame is reflected in, as padding does at run time."""
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(pixels, place, (size, size), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+
+
+def _warp_mask(mask: NDArray[np.bool_], place: NDArray[np.float64], size: int) -> NDArray[np.float32]:
+    return (_warp(mask.astype(np.float32), place, size) >= 0.5).astype(np.float32)
+
+
+def _half_plane(size: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """What lies beyond a straight line of any direction that leaves each side a good part of the square."""
+    angle, offset = rng.uniform(0, 2 * np.pi), rng.uniform(-0.25, 0.25) * size
+    along = np.arange(size) - (size - 1) / 2
+    return np.cos(angle) * along[None, :] + np.sin(angle) * along[:, None] > offset
 
 
 def without_targets(frame: LabelledFrame) -> LabelledFrame:

@@ -77,6 +77,7 @@ class Recipe(Sampling):
             "paste",
             "turned_share",
             "mixed_share",
+            "joined_share",
             "exact_share",
             "plain_share",
             "hard_share",
@@ -113,9 +114,10 @@ _BASE = _VARIED.replace(model="mlcl-base", ema=0.999, final_share=0.05, squared_
 _QUIET = MappingProxyType({"alarm": 0.5, "background_share": 0.35})
 _CALM = MappingProxyType({"alarm": 0.35, "background_share": 0.3})
 
-#: Turned, skewed and mixed crops; or more of each.
+#: Turned, skewed and mixed crops; or more of each; and joined ones, too.
 _TURNED = MappingProxyType({"turned_share": 0.5, "skew": 0.3, "mixed_share": 0.4})
 _TOSSED = MappingProxyType({"turned_share": 0.7, "skew": 0.5, "mixed_share": 0.6})
+_JOINED = MappingProxyType({**_TOSSED, "joined_share": 0.5})
 
 _RECIPES = (
     # mlcl-edge: from random weights; from those, quieter; from those with every frame, less so, and the mean of both.
@@ -134,6 +136,10 @@ _RECIPES = (
     _EDGE.replace(name="edge-v16", epochs=240, learning_rate=1e-3, start_share=0.25, fold=0, **_CALM, **_TURNED),
     # More of the same, and longer: from edge-v16 with every frame.
     _EDGE.replace(name="edge-v17", epochs=300, learning_rate=1.5e-3, final_share=0.03, fold=0, **_CALM, **_TOSSED),
+    # In two goes, once with every frame and once for each fold (`--fold`): from random weights, with joined crops, too;
+    # from those without joined ones.
+    _EDGE.replace(name="edge-v20", epochs=500, learning_rate=2e-3, final_share=0.03, **_CALM, **_JOINED),
+    _EDGE.replace(name="edge-v21", epochs=300, learning_rate=1.5e-3, final_share=0.03, fold=0, **_CALM, **_TOSSED),
     # mlcl-base: from random weights on small crops, which leave two fifths of the work of a step and hold nearly every
     # target whole; from those on larger ones; from those, quieter. Fold 1 is held out of all three.
     _BASE.replace(name="base-v2", crop=160, epochs=150, learning_rate=1.5e-3, final_share=0.3, validate_every=50),

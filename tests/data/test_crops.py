@@ -212,6 +212,33 @@ def test_mixed_frames_shine_through_and_leave_their_targets_at_home(monkeypatch:
     assert len(shares) > 20 and max(shares) <= MIXED * 0.6 + 1e-3 and np.mean([value > 0.02 for value in shares]) > 0.2
 
 
+def test_joined_crops_show_two_frames_apart_by_a_straight_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("irdet.data.crops.jitter_intensity", lambda image, rng: image)
+    frames = []
+    for level in (0.2, 0.6):
+        frame = LabelledFrame(np.full((200, 200), level, np.float32), np.zeros((200, 200), bool))
+        frame.mask[::40, ::40] = True
+        frame.pixels[frame.mask] = level + 0.2
+        frames.append(frame)
+    sampling = dataclasses.replace(
+        SAMPLING, batch=8, squared_share=0.0, paste=0.0, background_share=0.0, exact_share=1.0, joined_share=1.0
+    )
+    sampler = CropSampler(frames, [], sampling)
+    joined = 0
+    for images, masks in map(sampler.batch, range(8)):
+        for image, mask in zip(images[:, 0], masks[:, 0], strict=True):
+            bright = image > 0.5
+            np.testing.assert_allclose(image, np.where(bright, 0.6, 0.2) + 0.2 * mask, atol=1e-6)
+            if not 0 < bright.mean() < 1:
+                continue  # both sides are of one frame, or of two alike
+            joined += 1
+            assert min(bright.mean(), 1 - bright.mean()) > 0.1
+            hulls = [cv2.convexHull(np.argwhere(side).astype(np.int32)) for side in (bright, ~bright)]
+            # Two sides of a straight line are both convex, so together their hulls are no larger than the crop.
+            assert sum(cv2.contourArea(hull) for hull in hulls) <= 64 * 64
+    assert 20 < joined < 44, "one frame in two is the other one"
+
+
 def test_a_frame_without_its_targets_is_the_frame_elsewhere() -> None:
     frame = spot_frame(3)
     empty = without_targets(frame)
