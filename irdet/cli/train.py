@@ -35,15 +35,6 @@ def train(
             show_default=False,
         ),
     ] = None,
-    teachers: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--teacher",
-            metavar="FILE",
-            help="A network that the recipe is taught by; may be given several times.",
-            show_default=False,
-        ),
-    ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, show_default=False)] = None,
     batch: Annotated[int | None, typer.Option("--batch", min=1, help="Crops per step.", show_default=False)] = None,
     crop: Annotated[int | None, typer.Option("--crop", min=16, help="Side of a crop, px.", show_default=False)] = None,
@@ -82,10 +73,10 @@ def train(
     from irdet.cli.console import console, print_json, print_table, progress
     from irdet.cli.rundir import new_run
     from irdet.engines.shipped import shipped_path
-    from irdet.models import load_initial, load_model
+    from irdet.models import load_initial
     from irdet.training.dataset import held_out_alike, load_training_data
     from irdet.training.device import choose_device, keep_freed_memory
-    from irdet.training.loop import check_given, record_protocols, stored_recipe
+    from irdet.training.loop import record_protocols, stored_recipe
     from irdet.training.loop import train as run
     from irdet.training.recipe import Recipe, get_recipe
 
@@ -112,7 +103,6 @@ def train(
         plan = stored_recipe(folder / "last.pt").replace(**changes)
     else:
         plan = (get_recipe(recipe) if recipe else Recipe()).replace(**changes)
-    check_given(plan, initial=ckpt is not None or resume is not None, teachers=bool(teachers))
     where = choose_device(device, threads)
     if where == "cpu":
         keep_freed_memory()
@@ -124,20 +114,15 @@ def train(
         plan = plan.replace(model=initial.variant)
         if initial.fresh:
             console().print(f"fresh: {len(initial.fresh)} tensors that {ckpt} does not have in that shape")
-    loaded = [load_model(str(teacher)) for teacher in teachers or ()]
-    school = [teacher.module for teacher in loaded]
 
     with progress("reading", None, quiet) as advance:
         frames = load_training_data(data, backgrounds, plan, split, advance)
-    known = [(f"--ckpt {ckpt}", initial.info)] if initial is not None else []
-    known += [(f"--teacher {file}", one.info) for file, one in zip(teachers or (), loaded, strict=True)]
-    for what, record in known:
-        if plan.fold and not held_out_alike(record, plan.fold, frames):
-            console().print(
-                f"{what} may have been trained on what is held out here: figures of fold {plan.fold} will flatter",
-                markup=False,
-                soft_wrap=True,
-            )
+    if initial is not None and plan.fold and not held_out_alike(initial.info, plan.fold, frames):
+        console().print(
+            f"--ckpt {ckpt} may have been trained on what is held out here: figures of fold {plan.fold} will flatter",
+            markup=False,
+            soft_wrap=True,
+        )
     if resume is None:
         folder = new_run("train", name or plan.model, exist_ok)
     if not quiet:
@@ -153,14 +138,12 @@ def train(
             folder,
             device=where,
             initial=initial.module if initial else None,
-            teachers=school,
             resume=resume is not None,
             advance=advance,
         )
     if not result.finished:
         same = [("--data", data), ("--backgrounds", backgrounds), ("--split", split), ("--threads", threads)]
         same += [("--device", device if device != "auto" else None), ("--resume", folder)]
-        same += [("--teacher", teacher) for teacher in teachers or ()]
         words = [str(part) for key, value in same if value is not None for part in (key, value)]
         raise Interrupted(f"stopped in epoch {result.epoch}; to go on: {shlex.join(['irdet', 'train', *words])}")
 

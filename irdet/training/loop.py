@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from irdet.training.device import half_type
 from irdet.training.logs import RunLog
 from irdet.training.losses import detection_loss
 from irdet.training.recipe import Recipe
-from irdet.training.schedule import Average, blended, rate_at
+from irdet.training.schedule import Average, rate_at
 from irdet.training.validation import draw_predictions, mine, validate
 
 #: Columns of the log. Validation columns are empty in epochs without one.
@@ -78,7 +77,6 @@ def train(
     *,
     device: str = "cpu",
     initial: Network | None = None,
-    teachers: Sequence[Network] = (),
     resume: bool = False,
     advance: Callable[..., object] = lambda n=1, **fields: None,
 ) -> TrainingResult:
@@ -94,8 +92,6 @@ def train(
         folder: Where the files go.
         device: `"cpu"` or `"cuda"`; mixed precision where `irdet.training.device.half_type` names one.
         initial: Weights to start from (fine-tuning); fresh ones where None.
-        teachers: Where the recipe is `taught`: networks of which one at random looks at each step's crops, which in
-            the mean of many steps is as much as all of them.
         resume: Go on from `last.pt` in the folder.
         advance: Called for every step with `epoch`, `loss` and `niou`; for all steps done when resuming.
 
@@ -103,21 +99,16 @@ def train(
         Where the checkpoints are, and whether the run came to its end.
 
     Raises:
-        UsageError: The folder's run is of another recipe, other data or other teachers; the recipe keeps a share of
-            weights to start from, or is taught, and none are given.
+        UsageError: The folder's run is of another recipe or other data.
         ModelError: The checkpoint to resume from cannot be used.
     """
     where = torch.device(device)
     half = half_type(where)
     precision = str(half or torch.float32).removeprefix("torch.")
-    check_given(recipe, initial=initial is not None or resume, teachers=bool(teachers))
-    teachers = [teacher.to(where, memory_format=torch.channels_last).eval() for teacher in teachers]  # type: ignore[call-overload]
-    school = [weights_digest(teacher) for teacher in teachers]
     torch.manual_seed(recipe.seed)
     module = initial if initial is not None else create_model(recipe.model)
     module = module.to(where, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     average = Average(module, recipe.ema)
-    start = copy.deepcopy(module.state_dict()) if recipe.start_share else {}
     origin = weights_digest(initial) if initial is not None else None
     optimizer = torch.optim.AdamW(_groups(module, recipe.weight_decay), lr=recipe.learning_rate)
     scaler = torch.amp.GradScaler(enabled=where.type == "cuda")
@@ -129,19 +120,15 @@ def train(
     mined: Mined = ()
 
     if resume:
-        state = _resumable(last, recipe, data, school)
+        state = _resumable(last, recipe, data)
         module.load_state_dict(state["raw"])
         average.module.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
         scaler.load_state_dict(state["scaler"])
         step, top, loss_sum, spent = state["step"], state["best"], state["loss"], state["seconds"]
-        mined, start = state["mined"], state.get("start", {})  # runs of older versions have neither
-        origin = state.get("origin")
+        mined, origin = state["mined"], state["origin"]
         advance(step)
     begun = time.monotonic() - spent
-
-    def released() -> Network:
-        return blended(average.module, start, recipe.start_share) if start else average.module
 
     def keep(path: Path, measured: MetricsResult | None) -> None:
         info = ModelInfo(
@@ -153,7 +140,6 @@ def train(
                 "device": where.type,
                 "precision": precision,
                 "initial": origin,
-                "teachers": school,
             },
             metrics={"validation": _record(measured, "native")} if measured is not None else {},
         )
@@ -166,14 +152,12 @@ def train(
             "best": top,
             "loss": loss_sum,
             "mined": mined,
-            "start": start,
             "origin": origin,
             "seconds": time.monotonic() - begun,
             "recipe": recipe.to_dict(),
             "digest": data.digest,
-            "teachers": school,
         }
-        save_checkpoint(path, released(), info, state if path == last else None)
+        save_checkpoint(path, average.module, info, state if path == last else None)
 
     with (
         RunLog(folder, COLUMNS, step // per_epoch) as log,
@@ -187,11 +171,10 @@ def train(
             rate = recipe.learning_rate * rate_at(step, total, recipe.warmup, recipe.final_share)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            lesson = _lesson(teachers, images, half, recipe.seed, step) if teachers else None
             torch.manual_seed(recipe.seed + step)  # what dropout leaves out depends on the step alone, too
             with torch.autocast(where.type, half, enabled=half is not None):
                 logits = module(images.contiguous(memory_format=torch.channels_last))
-            loss = detection_loss(logits, masks, recipe, lesson)
+            loss = detection_loss(logits, masks, recipe)
             if not torch.isfinite(loss):
                 intact = f"; {last} is intact" if last.exists() else ""
                 raise ModelError(f"the loss is {loss.item()} at step {step}: lower the learning rate{intact}")
@@ -218,8 +201,8 @@ def train(
             }
             loss_sum = 0.0
             if epoch % recipe.validate_every == 0 or step == total:
-                network = released()
-                mined = mine(average.module, _forms(data, recipe, step), where)
+                network = average.module
+                mined = mine(network, _forms(data, recipe, step), where)
                 row["mined"] = len(mined)
                 upcoming = loader.submit(sampler.batch, step, mined)  # as a resumed run would draw it
                 measured = validate(network, data.validation, where) if data.validation else None
@@ -238,27 +221,6 @@ def train(
         if step < total:
             keep(last, None)
     return TrainingResult(best, last, step >= total, step // per_epoch, top)
-
-
-def check_given(recipe: Recipe, *, initial: bool, teachers: bool) -> None:
-    """Checks that a run has the networks that its recipe builds on.
-
-    Args:
-        recipe: The recipe.
-        initial: Whether there are weights to start from.
-        teachers: Whether there are teachers.
-
-    Raises:
-        UsageError: Something is missing, or teachers are given that the recipe does not listen to.
-    """
-    if recipe.start_share and not initial:
-        raise UsageError(
-            f"recipe {recipe.name} keeps a share of the weights that it starts from: give them with --ckpt"
-        )
-    if recipe.taught and not teachers:
-        raise UsageError(f"recipe {recipe.name} is taught: give its teachers with --teacher")
-    if teachers and not recipe.taught:
-        raise UsageError(f"recipe {recipe.name} is not taught: leave --teacher out")
 
 
 def stored_recipe(last: Path) -> Recipe:
@@ -302,17 +264,6 @@ def record_protocols(best: Path, data: TrainingData, square: int) -> ModelInfo:
     return save_checkpoint(best, loaded.module, loaded.info.replace(metrics=metrics))
 
 
-@torch.no_grad()
-def _lesson(
-    teachers: Sequence[Network], images: torch.Tensor, half: torch.dtype | None, seed: int, step: int
-) -> torch.Tensor:
-    """What the teacher of a step makes of its crops: probability, [N, 1, H, W]."""
-    teacher = teachers[int(np.random.default_rng([seed, step, 3]).integers(len(teachers)))]
-    with torch.autocast(images.device.type, half, enabled=half is not None):
-        logits = teacher(images.contiguous(memory_format=torch.channels_last))
-    return torch.sigmoid(logits.float())
-
-
 def _forms(data: TrainingData, recipe: Recipe, step: int) -> Iterator[LabelledFrame]:
     """The frames to look for false alarms in: each at native size or stretched, as the crops are."""
     rng = np.random.default_rng([recipe.seed, step, 2])
@@ -334,12 +285,10 @@ def _state(last: Path) -> dict[str, Any]:
     return state
 
 
-def _resumable(last: Path, recipe: Recipe, data: TrainingData, school: Sequence[str]) -> dict[str, Any]:
+def _resumable(last: Path, recipe: Recipe, data: TrainingData) -> dict[str, Any]:
     state = _state(last)
     if state["digest"] != data.digest:
         raise UsageError(f"{last} was trained on other data: give the same --data and --backgrounds to resume")
-    if list(state.get("teachers", [])) != list(school):  # runs of older versions have none
-        raise UsageError(f"{last} was taught by others: give the same --teacher in the same order to resume")
     theirs = stored_recipe(last).to_dict()
     if differing := sorted(key for key, value in recipe.to_dict().items() if value != theirs[key]):
         raise UsageError(f"{last} was trained by another recipe (differs in {', '.join(differing)})")

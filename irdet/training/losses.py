@@ -100,44 +100,22 @@ def alarm_loss(logits: Tensor, near: Tensor) -> Tensor:
     return F.softplus(far.topk(ALARM_PIXELS, dim=1).values).mean()
 
 
-def taught_truth(truth: Tensor, near: Tensor, lesson: Tensor, share: float) -> Tensor:
-    """Mixes what a teacher sees into the truth around targets (knowledge distillation, Hinton et al. 2015).
-
-    Where the mask of a small target ends was one annotator's choice, by a pixel more or less; what several networks
-    make of it is what can be told. Away from targets the truth stays: there is nothing, whatever a teacher takes for a
-    target.
-
-    Args:
-        truth: [N, 1, H, W], 0 or 1.
-        near: `near_targets` of it.
-        lesson: The teacher's probability, [N, 1, H, W] in [0, 1].
-        share: The teacher's share, 0 to 1.
-
-    Returns:
-        [N, 1, H, W] in [0, 1].
-    """
-    return truth + share * near * (lesson - truth)
-
-
-def detection_loss(logits: Tensor, truth: Tensor, recipe: Recipe, lesson: Tensor | None = None) -> Tensor:
+def detection_loss(logits: Tensor, truth: Tensor, recipe: Recipe) -> Tensor:
     """The loss of a recipe.
 
     Args:
         logits: [N, 1, H, W].
         truth: [N, 1, H, W], 0 or 1.
         recipe: Gives the weights of the terms.
-        lesson: A teacher's probability, [N, 1, H, W] in [0, 1], where the recipe has one.
 
     Returns:
         Scalar.
     """
     logits = logits.float()  # sums over a batch overflow half precision
     probability = torch.sigmoid(logits)
-    near = near_targets(truth)
-    wanted = truth if lesson is None else taught_truth(truth, near, lesson, recipe.taught)
     loss = (
-        soft_iou_loss(probability, wanted, per_sample=False)
-        + recipe.per_sample * soft_iou_loss(probability, wanted, per_sample=True)
-        + recipe.pixel * hard_pixel_loss(logits, wanted, recipe.hard_share)
+        soft_iou_loss(probability, truth, per_sample=False)
+        + recipe.per_sample * soft_iou_loss(probability, truth, per_sample=True)
+        + recipe.pixel * hard_pixel_loss(logits, truth, recipe.hard_share)
     )
-    return loss + recipe.alarm * alarm_loss(logits, near) if recipe.alarm else loss
+    return loss + recipe.alarm * alarm_loss(logits, near_targets(truth)) if recipe.alarm else loss

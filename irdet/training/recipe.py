@@ -27,13 +27,11 @@ class Recipe(Sampling):
         weight_decay: Of AdamW, on convolution weights alone.
         warmup: Steps of linear warm-up; a cosine follows.
         ema: Decay of the averaged weights, which are the ones that are validated and kept.
-        start_share: Share of the weights that the run starts from (`--ckpt`) in those that are validated and kept.
         clip: Largest norm of the gradient.
         per_sample: Weight of the soft IoU of single crops beside that of the whole batch.
         pixel: Weight of the cross-entropy over the hardest pixels.
         hard_share: Share of pixels that count as hardest.
         alarm: Weight of the cross-entropy over the brightest pixels of each crop that lie far from its targets.
-        taught: Share of a teacher (`--teacher`) in the truth around targets.
         fold: Part that is held out for validation, 1 to `irdet.data.scenes.FOLDS`, whole scenes; 0 trains on all.
         validate_every: Epochs between validations.
     """
@@ -46,13 +44,11 @@ class Recipe(Sampling):
     weight_decay: float = 0.01
     warmup: int = 200
     ema: float = 0.998
-    start_share: float = 0.0
     clip: float = 5.0
     per_sample: float = 0.5
     pixel: float = 0.5
     hard_share: float = 0.02
     alarm: float = 0.0
-    taught: float = 0.0
     fold: int = 1
     validate_every: int = 4
 
@@ -73,7 +69,6 @@ class Recipe(Sampling):
             "mined_share",
             "local_share",
             "final_share",
-            "start_share",
             "paste",
             "turned_share",
             "mixed_share",
@@ -81,7 +76,6 @@ class Recipe(Sampling):
             "exact_share",
             "plain_share",
             "hard_share",
-            "taught",
         ):
             need(0 <= getattr(self, name) <= 1, f"{name} must lie in 0 to 1")
         need(0 <= self.fold <= FOLDS, f"fold must lie in 0 to {FOLDS}")
@@ -107,39 +101,24 @@ class Recipe(Sampling):
 _VARIED = Recipe(
     weight_decay=0.05, alarm=0.2, exact_share=0.3, plain_share=0.3, local_share=0.08, paste=0.5, jitter=(0.6, 1.7)
 )
-_EDGE = _VARIED.replace(model="mlcl-edge", ema=0.9995, final_share=0.1, validate_every=50)
+_EDGE = _VARIED.replace(model="mlcl-edge", ema=0.9995, final_share=0.03, validate_every=50)
 _BASE = _VARIED.replace(model="mlcl-base", ema=0.999, final_share=0.05, squared_share=0.4)
 
 #: False targets weigh more, and more crops hold none; or a little less so.
 _QUIET = MappingProxyType({"alarm": 0.5, "background_share": 0.35})
 _CALM = MappingProxyType({"alarm": 0.35, "background_share": 0.3})
 
-#: Turned, skewed and mixed crops; or more of each; and joined ones, too.
-_TURNED = MappingProxyType({"turned_share": 0.5, "skew": 0.3, "mixed_share": 0.4})
+#: Turned, skewed and mixed crops; joined ones, too.
 _TOSSED = MappingProxyType({"turned_share": 0.7, "skew": 0.5, "mixed_share": 0.6})
 _JOINED = MappingProxyType({**_TOSSED, "joined_share": 0.5})
 
 _RECIPES = (
-    # mlcl-edge: from random weights; from those, quieter; from those with every frame, less so, and the mean of both.
-    # Fold 1 is held out of the first two.
-    _EDGE.replace(name="edge-v8", epochs=300, learning_rate=2e-3, final_share=0.2, validate_every=30),
-    _EDGE.replace(name="edge-v10", epochs=400, learning_rate=1.5e-3, **_QUIET),
-    _EDGE.replace(name="edge-v11", epochs=280, learning_rate=1e-3, start_share=0.5, fold=0, **_CALM),
-    # The same network once for each fold (`--fold`), from random weights: every frame is held out of one of them.
-    _EDGE.replace(name="edge-v12", epochs=200, learning_rate=2e-3, **_CALM),
-    # From edge-v11 with every frame, taught by edge-v8, edge-v10, edge-v12 of folds 2, 3 and 4, and base-v4; the mean
-    # of both. Its held-out figures are of the same with fold 1 held out: from edge-v10, by teachers that hold it out.
-    _EDGE.replace(name="edge-v13", epochs=220, learning_rate=1e-3, start_share=0.5, taught=0.5, fold=0, **_CALM),
-    # More varied: crops are also turned, skewed and mixed. Once for each fold from random weights, as edge-v12; from
-    # edge-v13 with every frame, and a mean of both, three parts of the new to one of the old.
-    _EDGE.replace(name="edge-v15", epochs=200, learning_rate=2e-3, **_CALM, **_TURNED),
-    _EDGE.replace(name="edge-v16", epochs=240, learning_rate=1e-3, start_share=0.25, fold=0, **_CALM, **_TURNED),
-    # More of the same, and longer: from edge-v16 with every frame.
-    _EDGE.replace(name="edge-v17", epochs=300, learning_rate=1.5e-3, final_share=0.03, fold=0, **_CALM, **_TOSSED),
-    # In two goes, once with every frame and once for each fold (`--fold`): from random weights, with joined crops, too;
-    # from those without joined ones.
-    _EDGE.replace(name="edge-v20", epochs=500, learning_rate=2e-3, final_share=0.03, **_CALM, **_JOINED),
-    _EDGE.replace(name="edge-v21", epochs=300, learning_rate=1.5e-3, final_share=0.03, fold=0, **_CALM, **_TOSSED),
+    # mlcl-edge in two goes, once with every frame and once for each fold (`--fold`): from random weights, with joined
+    # crops; from those, without.
+    _EDGE.replace(name="edge-v20", epochs=500, learning_rate=2e-3, fold=0, **_CALM, **_JOINED),
+    _EDGE.replace(name="edge-v21", epochs=300, learning_rate=1.5e-3, fold=0, **_CALM, **_TOSSED),
+    # What folds.md has every fold held out of: crops that are not turned, skewed, mixed or joined.
+    _EDGE.replace(name="edge-v12", epochs=200, learning_rate=2e-3, final_share=0.1, **_CALM),
     # mlcl-base: from random weights on small crops, which leave two fifths of the work of a step and hold nearly every
     # target whole; from those on larger ones; from those, quieter. Fold 1 is held out of all three.
     _BASE.replace(name="base-v2", crop=160, epochs=150, learning_rate=1.5e-3, final_share=0.3, validate_every=50),

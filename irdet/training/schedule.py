@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
 from typing import Generic, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 def rate_at(step: int, total: int, warmup: int, final: float) -> float:
@@ -45,22 +44,3 @@ class Average(Generic[_Module]):
         torch._foreach_lerp_([mine[key] for key in floats], [theirs[key] for key in floats], 1 - decay)
         for key in mine.keys() - set(floats):
             mine[key].copy_(theirs[key])
-
-
-@torch.no_grad()
-def blended(module: _Module, start: Mapping[str, Tensor], share: float) -> _Module:
-    """Returns a copy of a network, its weights and batch statistics averaged with those that it started from.
-
-    Halfway back to its start, a fine-tuned network often regains what it gave away on scenes unlike those it was tuned
-    on, and loses nothing on these (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022).
-
-    Args:
-        module: The network after training.
-        start: Its state before.
-        share: Share of the start, 0 to 1.
-    """
-    result = copy.deepcopy(module)
-    for key, value in result.state_dict().items():
-        if value.is_floating_point():
-            value.lerp_(start[key].to(value.device), share)
-    return result

@@ -128,8 +128,6 @@ def test_a_killed_run_goes_on(data: Path, tmp_path: Path) -> None:
         (["--batch", "1", "--crop", "16"], 2, "batch normalisation"),
         (["--fold", "9"], 2, "fold must lie in 0 to 5"),
         (["--ckpt", "none.pt"], 1, "none.pt"),
-        (["--teacher", "none.pt"], 2, "is not taught"),
-        (["--recipe", "edge-v11"], 2, "--ckpt"),
         (["--epochs", "0"], 2, "epochs"),
         (["--backgrounds", "nowhere"], 2, "nowhere"),
     ],

@@ -18,9 +18,7 @@ import torch
 from irdet.core.errors import ModelError, UsageError
 from irdet.data.crops import LabelledFrame
 from irdet.models import create_model, load_checkpoint, load_model, save_checkpoint
-from irdet.models.checkpoints import weights_digest
 from irdet.models.mlcl import Network
-from irdet.models.threshold import shift_threshold
 from irdet.training.dataset import TrainingData, stretch
 from irdet.training.loop import COLUMNS, record_protocols, train
 from irdet.training.recipe import Recipe
@@ -76,30 +74,28 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "model", "share", "taught"),
+    ("kind", "model"),
     [
-        (signal.SIGINT, "mlcl-edge", 0.5, 0.0),
-        (signal.SIGINT, "mlcl-edge", 0.0, 0.5),
-        (signal.SIGTERM, "alcnet", 0.0, 0.0),  # has dropout
+        (signal.SIGINT, "mlcl-edge"),
+        (signal.SIGTERM, "alcnet"),  # has dropout
     ],
 )
 def test_interrupted_and_resumed_equals_uninterrupted(
-    data: TrainingData, tmp_path: Path, kind: signal.Signals, model: str, share: float, taught: float
+    data: TrainingData, tmp_path: Path, kind: signal.Signals, model: str
 ) -> None:
-    recipe = RECIPE.replace(model=model, start_share=share, taught=taught)
-    teachers = [create_model(model) for _ in range(2 if taught else 0)]
+    recipe = RECIPE.replace(model=model)
     torch.manual_seed(3)
     initial = create_model(model)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir()
     parts.mkdir()
-    complete = train(recipe, data, whole, initial=copy.deepcopy(initial), teachers=teachers)
+    complete = train(recipe, data, whole, initial=copy.deepcopy(initial))
     before = signal.getsignal(kind)
     stop = StopAt(4, kind)  # in the middle of the second epoch
-    first = train(recipe, data, parts, initial=initial, teachers=teachers, advance=stop)
+    first = train(recipe, data, parts, initial=initial, advance=stop)
     assert complete.finished and not first.finished and first.epoch == 1
     assert signal.getsignal(kind) is before, "the signal's handler is put back"
-    second = train(recipe, data, parts, teachers=teachers, resume=True)
+    second = train(recipe, data, parts, resume=True)
     assert second.finished
 
     for name in ("last.pt", "best.pt"):
@@ -128,51 +124,6 @@ def test_run_leaves_what_it_promises(data: TrainingData, tmp_path: Path) -> None
     assert info.variant == "mlcl-edge" and info.training["recipe"]["seed"] == 5 and info.training["data"] == "made"
     changed = weights(result.last)
     assert any(not torch.equal(changed[key], value) for key, value in start.items())
-
-
-def test_the_start_has_its_share_in_what_is_kept(data: TrainingData, tmp_path: Path) -> None:
-    initial = create_model("mlcl-edge")
-    start = {key: value.clone() for key, value in initial.state_dict().items()}
-    result = train(RECIPE.replace(start_share=0.25), data, tmp_path, initial=initial)
-    _, state = load_checkpoint(result.last)
-    assert state is not None
-    for key, value in weights(result.last).items():
-        if value.is_floating_point():
-            expected = 0.75 * state["average"][key] + 0.25 * start[key]
-            torch.testing.assert_close(value, expected, atol=1e-5, rtol=1e-4)
-    with pytest.raises(UsageError, match="--ckpt"):
-        train(RECIPE.replace(start_share=0.25), data, tmp_path)
-
-
-def test_a_pupil_takes_after_its_teachers(data: TrainingData, tmp_path: Path) -> None:
-    torch.manual_seed(8)
-    initial = create_model("mlcl-edge")
-    blind = create_model("mlcl-edge")
-    shift_threshold(blind, 1 - 1e-6)  # sees nothing anywhere
-    targets = data.train[0].mask
-    seen = []
-    for taught, teachers in ((0.0, ()), (1.0, (blind, blind))):
-        folder = tmp_path / str(taught)
-        folder.mkdir()
-        recipe = RECIPE.replace(epochs=25, taught=taught, paste=0.0, ema=0.9, validate_every=25, squared_share=0.0)
-        result = train(recipe, data, folder, initial=copy.deepcopy(initial), teachers=teachers)
-        loaded = load_model(result.last)
-        loaded.module.hysteresis = torch.nn.Identity()  # what was learned, sure or not
-        seen.append(predict(loaded.module, data.train[0].pixels, torch.device("cpu"))[targets].mean())
-        assert loaded.info.training["teachers"] == [weights_digest(blind)] * len(teachers)
-    assert seen[1] < 0.1 < seen[0]
-
-
-def test_a_taught_recipe_needs_its_teachers(data: TrainingData, tmp_path: Path) -> None:
-    first, second = create_model("mlcl-edge"), create_model("mlcl-edge")
-    recipe = RECIPE.replace(epochs=1, taught=0.5)
-    with pytest.raises(UsageError, match="give its teachers with --teacher"):
-        train(recipe, data, tmp_path)
-    with pytest.raises(UsageError, match="leave --teacher out"):
-        train(RECIPE, data, tmp_path, teachers=[first])
-    train(recipe, data, tmp_path, teachers=[first, second])
-    with pytest.raises(UsageError, match="taught by others"):
-        train(recipe, data, tmp_path, teachers=[first], resume=True)
 
 
 def test_a_run_of_a_version_with_other_recipes_is_not_resumed(data: TrainingData, tmp_path: Path) -> None:

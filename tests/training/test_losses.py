@@ -15,7 +15,6 @@ from irdet.training.losses import (
     hard_pixel_loss,
     near_targets,
     soft_iou_loss,
-    taught_truth,
 )
 from irdet.training.recipe import Recipe
 
@@ -54,32 +53,6 @@ def test_of_a_truth_between_0_and_1_the_loss_is_smallest_at_that_truth(per_sampl
     assert at == pytest.approx(0, abs=1e-6)
     for change in (0.9, 1.1):
         assert soft_iou_loss(truth * change, truth, per_sample=per_sample).item() > at + 0.01
-
-
-def test_a_teacher_is_heard_around_targets_and_nowhere_else() -> None:
-    truth = torch.zeros(2, 1, 40, 40)
-    truth[0, 0, 20, 20] = 1
-    lesson = torch.full_like(truth, 0.5)
-    mixed = taught_truth(truth, near_targets(truth), lesson, 0.4)
-    reach = slice(20 - ALARM_DISTANCE, 20 + ALARM_DISTANCE + 1)
-    wanted = torch.zeros_like(truth)
-    wanted[0, 0, reach, reach] = 0.2
-    wanted[0, 0, 20, 20] = 0.8
-    torch.testing.assert_close(mixed, wanted)
-
-
-def test_a_lesson_moves_the_loss_and_false_targets_stay_false() -> None:
-    truth = torch.zeros(1, 1, 64, 64)
-    truth[0, 0, 20:23, 20:23] = 1
-    lesson = truth.clone()
-    lesson[0, 0, 19, 20:23] = 1  # the teacher sees one row more, and something that is nothing
-    lesson[0, 0, 50:53, 50:53] = 1
-    recipe = Recipe(taught=1.0, alarm=0.5)
-    as_truth, as_lesson = (detection_loss((goal - 0.5) * 20, truth, recipe, lesson).item() for goal in (truth, lesson))
-    nearly = lesson.clone()
-    nearly[0, 0, 50:53, 50:53] = 0
-    right = detection_loss((nearly - 0.5) * 20, truth, recipe, lesson).item()
-    assert right < 0.05 < 0.5 < min(as_truth, as_lesson)
 
 
 def test_hard_pixels_are_the_worst_ones() -> None:

@@ -16,8 +16,8 @@ def test_shipped_recipes_name_known_networks() -> None:
 
 
 def test_unknown_name_gets_the_nearest() -> None:
-    with pytest.raises(UsageError, match="did you mean edge-v8"):
-        get_recipe("edge_v8")
+    with pytest.raises(UsageError, match="did you mean edge-v2"):
+        get_recipe("edge_v20")
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,7 @@ def test_unknown_name_gets_the_nearest() -> None:
         {"skew": -0.1},
         {"turned_share": 1.5},
         {"mixed_share": -0.1},
+        {"joined_share": 1.1},
         {"fold": -1},
         {"fold": 6},
         {"mined_share": 1.1},

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from irdet.training.schedule import Average, blended, rate_at
+from irdet.training.schedule import Average, rate_at
 
 
 @pytest.mark.parametrize(("total", "warmup"), [(1000, 100), (50, 200), (1, 10), (7, 0)])
@@ -45,18 +45,3 @@ def test_first_steps_forget_the_initial_weights() -> None:
     for step in range(60):
         average.update(module, step)
     assert average.module.weight.item() == pytest.approx(5.0, abs=0.01)  # type: ignore[operator, union-attr]
-
-
-def test_blend_lies_between_the_start_and_the_end() -> None:
-    end = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2))
-    start = {key: value.clone() for key, value in end.state_dict().items()}
-    with torch.no_grad():
-        for parameter in end.parameters():
-            parameter.add_(4.0)
-        end[1].running_var.mul_(3.0)  # type: ignore[union-attr, operator]
-    mixed = blended(end, start, 0.25).state_dict()
-    torch.testing.assert_close(mixed["0.weight"], start["0.weight"] + 3.0)
-    torch.testing.assert_close(mixed["1.running_var"], torch.full((2,), 2.5))
-    for share, expected in ((0.0, end.state_dict()), (1.0, start)):
-        for key, value in blended(end, start, share).state_dict().items():
-            torch.testing.assert_close(value, expected[key])
