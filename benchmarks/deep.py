@@ -32,7 +32,7 @@ FINDINGS = (
     "out by the measure that the mode levels. `--normalise local` is for scenes whose range is carried by hot",
     "structures; where everything has contrast, the range of the frame has fewer false targets. Cutting to 8 bits",
     "costs next to nothing beside the mapping itself: what the range of the frame makes too faint for the network",
-    "is lost at any depth. The network was trained on such frames mapped locally (recipe edge-v17), of other seeds.",
+    "is lost at any depth. The network was trained on such frames mapped locally (recipe edge-v21), of other seeds.",
     "Pd of 0.9 at 0.1 false targets a frame, which was the goal, is met on *hot* and on *field* ones at a threshold",
     "of 0.9; over all of them it is just missed there (0.913 at 0.104), and *stretched* ones alone are far from it",
     "(0.829 at 0.211).",
