@@ -16,7 +16,7 @@ def test_shipped_recipes_name_known_networks() -> None:
 
 
 def test_unknown_name_gets_the_nearest() -> None:
-    with pytest.raises(UsageError, match="did you mean edge-v2"):
+    with pytest.raises(UsageError, match="did you mean edge-v20"):
         get_recipe("edge_v20")
 
 
