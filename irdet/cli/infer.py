@@ -215,11 +215,12 @@ def infer(
     window = WindowSink(f"irdet: {redacted(source)}") if show else None
     with ExitStack() as held:
         stop = held.enter_context(signals())
-        done = None
+        done = made = None
         if resume is not None:
             if resume.is_dir():
                 held.enter_context(claimed(resume))
-                provenance(opening.result()).check(resume)
+                made = provenance(opening.result())
+                made.check(resume)
             done = last_complete(resume)
         try:
             wanted = taken if done is None else after(taken, done.frame)
@@ -269,7 +270,7 @@ def infer(
             held.enter_context(claimed(folder))
         sinks = results.sinks(folder, frames)
         _spare(source, folder, sinks)
-        made = provenance(engine)
+        made = made or provenance(engine)
         if done is None:
             made.write(folder)
         frames.skipped.listen(tell_skipped)
