@@ -72,8 +72,8 @@ class Part:
         return curves.result()
 
 
-def intervals(result: MetricsResult) -> dict[str, tuple[float, float]]:
-    """95 % intervals over resampled scenes: frames of one scene come and go together."""
+def resampled(result: MetricsResult) -> dict[str, NDArray[np.float64]]:
+    """Each metric over resampled scenes, of which the frames come and go together; the draws are always the same."""
     images = result.per_image
     scenes = np.array(known_scenes([image.name for image in images]))
     columns = np.array(
@@ -87,21 +87,26 @@ def intervals(result: MetricsResult) -> dict[str, tuple[float, float]]:
     drawn = np.random.default_rng(0).integers(len(sums), size=(RESAMPLES, len(sums)))
     totals = sums[drawn].sum(axis=1)
     values = {"iou": totals[:, :2], "niou": totals[:, 2:4], "pd": totals[:, 4:6], "fa": totals[:, 6:] * (1e6, 1)}
-    bounds = {name: np.percentile(pair[:, 0] / pair[:, 1], (2.5, 97.5)) for name, pair in values.items()}
-    return {name: (float(low), float(high)) for name, (low, high) in bounds.items()}
+    return {name: pair[:, 0] / pair[:, 1] for name, pair in values.items()}
 
 
-def read_folds(paths: Sequence[Path]) -> tuple[str, dict[int, LoadedModel]]:
+def interval(draws: NDArray[np.float64]) -> tuple[float, float]:
+    """The middle 95 % of resampled values."""
+    low, high = np.percentile(draws, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def read_checkpoints(paths: Sequence[Path]) -> tuple[str, dict[int, LoadedModel]]:
     """Returns the recipe that all checkpoints are of, and the network of each fold."""
     models = [load_checkpoint(path)[0] for path in paths]
     recipes = [model.info.training["recipe"] for model in models]
-    names, folds = {str(values["name"]) for values in recipes}, [int(values["fold"]) for values in recipes]
-    if sorted(folds) != list(range(1, FOLDS + 1)) or len(names) != 1:
+    names, held = sorted({str(one["name"]) for one in recipes}), sorted(int(one["fold"]) for one in recipes)
+    if len(names) != 1 or 0 in held or len(set(held)) != len(held):
         raise SystemExit(
-            f"give one checkpoint of one recipe for each fold from 1 to {FOLDS}, not {', '.join(sorted(names))} for "
-            f"{', '.join(map(str, sorted(folds)))}"
+            f"give checkpoints of one recipe, each with a fold of its own, not {', '.join(names)} for fold "
+            f"{', '.join(map(str, held))}"
         )
-    return names.pop(), dict(zip(folds, models, strict=True))
+    return names[0], {int(one["fold"]): model for one, model in zip(recipes, models, strict=True)}
 
 
 def held_out(models: Mapping[int, LoadedModel], sirst: Path, free: Path) -> tuple[Part, Part, Part]:
@@ -157,7 +162,7 @@ def page(recipe: str, native: Part, square: Part, empty: Part) -> str:
     ]
     for part in (native, square):
         whole = part.measured()
-        bounds = intervals(whole)
+        bounds = {name: interval(draws) for name, draws in resampled(whole).items()}
         cells = [
             f"{value:{form}} ({bounds[name][0]:{form}} to {bounds[name][1]:{form}})"
             for name, value, form in (
@@ -207,7 +212,11 @@ def main() -> None:
     parser.add_argument("checkpoints", type=Path, nargs="+")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    recipe, models = read_folds(arguments.checkpoints)
+    recipe, models = read_checkpoints(arguments.checkpoints)
+    if len(models) != FOLDS:
+        raise SystemExit(
+            f"give a checkpoint for each fold from 1 to {FOLDS}, not {', '.join(map(str, sorted(models)))}"
+        )
     native, square, empty = held_out(models, arguments.sirst, arguments.free)
     (DOCS / "folds.md").write_text(page(recipe, native, square, empty), encoding="utf-8")
     draw(DOCS / "folds.png", {part.title: part.curves() for part in (native, square)})
