@@ -35,8 +35,9 @@ DEPTH = 2
 #: Seconds after which a thread that waits looks whether the run was stopped.
 TICK = 0.1
 
-#: Seconds that a thread gets to finish what it is at when the run is over; one that takes longer hangs.
-GRACE = 2.0
+#: Seconds that a thread gets to finish what it is at when the run is over, and so many times the slowest search so far;
+#: one that takes longer hangs.
+GRACE, SLOWEST = 2.0, 3.0
 
 #: Frames over which the rate and the latency of the heartbeat are taken.
 RECENT = 100
@@ -135,7 +136,7 @@ class Watch:
     """What is watched while a run goes on.
 
     Attributes:
-        stop: Asked between frames; true ends the run after the frame at hand.
+        stop: Asked between frames; true ends the run after the frame at hand, which is waited for as any other is.
         max_stall: Seconds without a frame after which the run is given up; None to wait for ever.
         heartbeat: Seconds between two calls of `beat`; None for none.
         beat: Takes the heartbeat.
@@ -164,7 +165,7 @@ def run(
     are closed whatever happens, so a run that fails or is interrupted leaves finished files.
 
     Args:
-        source: Stays the caller's to close.
+        source: Stays the caller's to close. A live one is closed at the end of the run, too, since that ends its waits.
         preprocessor: Holds the running range of this source.
         detector: What finds them.
         sinks: Where the results go; used in the calling thread alone.
@@ -184,7 +185,7 @@ def run(
     """
     watch = watch or Watch()
     clock = _Clock(stage for stage in STAGES if stage != "tracks" or follow is not None)
-    flow = _Flow(source.live, searches)
+    flow = _Flow(source.live, searches, source.close if source.live else lambda: None)
     frames = targets = with_targets = 0
     stopped = False
     start = time.perf_counter()
@@ -284,12 +285,14 @@ class _Flow:
     Args:
         live: Frames come at their own pace: a new one replaces one that waits.
         searches: Frames that are searched at once.
+        wake: Ends a wait of the reading thread for a frame.
     """
 
-    def __init__(self, live: bool, searches: int) -> None:
+    def __init__(self, live: bool, searches: int, wake: Callable[[], None]) -> None:
         self.dropped = 0
         self.stopped = False
         self._live = live
+        self._wake = wake
         self._halt = threading.Event()
         self._frames: queue.Queue[Any] = queue.Queue(1 if live else DEPTH)
         self._searches = searches
@@ -298,6 +301,7 @@ class _Flow:
         self._found: queue.Queue[Any] = queue.Queue(DEPTH + searches)
         self._threads: list[threading.Thread] = []
         self._searching: set[int] = set()
+        self._slowest = 0.0  # search so far, s
         self._written = 0
         self._recent: deque[tuple[float, float]] = deque(maxlen=RECENT)  # when, and how late
 
@@ -328,10 +332,12 @@ class _Flow:
                     if not self._put(self._found, place):
                         return
                 self._searching.add(threading.get_ident())
+                begun = time.monotonic()
                 try:
                     place.set_result(search(item))
                 except BaseException as error:
                     place.set_exception(error)
+                self._slowest = max(self._slowest, time.monotonic() - begun)
                 self._searching.discard(threading.get_ident())
 
         for name, target in (("read", reader), *[("search", searcher)] * self._searches):
@@ -366,10 +372,11 @@ class _Flow:
             if isinstance(item, Future):
                 yield item.result()
                 last = time.monotonic()  # writing is no stall of theirs
-            elif self.stopped or watch.stop():
-                self.stopped = True
+                continue
+            self.stopped = self.stopped or watch.stop()
+            if self.stopped and place is None:
                 return
-            elif watch.max_stall is not None and now - last > watch.max_stall:
+            if watch.max_stall is not None and now - last > watch.max_stall:
                 raise Stalled(f"no frame for {watch.max_stall:g} s (--max-stall): {self._who()} does not answer")
 
     def written(self, item: _Item) -> None:
@@ -381,7 +388,8 @@ class _Flow:
     def end(self) -> None:
         """Stops the threads and waits for them, so that the source and the engine may be closed."""
         self._halt.set()
-        until = time.monotonic() + GRACE
+        self._wake()
+        until = time.monotonic() + max(GRACE, SLOWEST * self._slowest)
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
 

@@ -377,6 +377,38 @@ def test_stop_ends_after_the_frame_at_hand(make_engine: MakeEngine) -> None:
     assert summary.frames == 5 and summary.stopped and kept.closed == 1
 
 
+@pytest.mark.parametrize("how", ["stop", "window"])
+def test_a_slow_engine_finishes_the_frame_at_hand(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr("irdet.runtime.pipeline.GRACE", 0.1)
+    engine, kept = make_engine(), ListSink()
+    plain = engine.run
+
+    def slow(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        time.sleep(0.6)
+        return plain(batch)
+
+    engine.run = slow
+    asked = time.monotonic() + 0.2
+    watch = Watch(stop=lambda: how == "stop" and time.monotonic() > asked)
+    summary = run(Made(10), Preprocessor(), Detector(engine), [kept], lambda _: how != "window", watch=watch)
+    assert summary.frames == len(kept.detections) == kept.closed == 1
+    assert summary.stopped == (how == "stop")
+
+
+def test_the_end_of_a_run_ends_the_wait_of_a_live_source(make_engine: MakeEngine) -> None:
+    source = Made(5, hook=lambda index: index == 2 and closed.wait(20))
+    closed = threading.Event()
+    source.live, source.close = True, closed.set
+    asked = time.monotonic() + 0.5
+    begun = time.monotonic()
+    summary = run(
+        source, Preprocessor(), Detector(make_engine()), [], watch=Watch(stop=lambda: time.monotonic() > asked)
+    )
+    assert summary.stopped and summary.frames >= 1 and time.monotonic() - begun < 5
+
+
 def test_stop_while_no_frame_comes(make_engine: MakeEngine) -> None:
     let_go, asked = threading.Event(), time.monotonic() + 0.3
 
