@@ -109,7 +109,7 @@ def train(
     initial = None
     if ckpt is not None:
         # A recipe or --model says which network; without them the checkpoint does.
-        shipped = None if ckpt.exists() else shipped_path(str(ckpt), ".pt")
+        shipped = None if ckpt.is_file() else shipped_path(str(ckpt), ".pt")
         initial = load_initial(shipped or ckpt, plan.model if recipe or model else None, plan.seed)
         plan = plan.replace(model=initial.variant)
         if initial.fresh:

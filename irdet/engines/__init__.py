@@ -53,7 +53,7 @@ def open_engine(
         raise UsageError(f"device {device!r}: choose one of {', '.join(DEVICES)}")
     if threads is not None and threads < 1:
         raise UsageError(f"{threads} threads: at least 1 is needed")
-    if isinstance(model, str) and model in METHODS and not Path(model).exists():
+    if isinstance(model, str) and model in METHODS and not Path(model).is_file():
         if device not in ("auto", "cpu"):
             raise UsageError(f"{model} is computed on the CPU alone: leave --device {device} out")
         return open_method(model)
@@ -80,18 +80,19 @@ def resolve_model(model: str | os.PathLike[str] | None = None) -> Path:
     """
     name = os.fspath(DEFAULT_MODEL if model is None else model)
     path = Path(name)
-    if not path.suffix and path.name == name and not path.exists():
+    if not path.suffix and path.name == name and not path.is_file():  # a folder of that name is none
         for suffix in RUNTIMES:
             if shipped := shipped_path(name, suffix):
                 return shipped
         if name in METHODS:
             raise UsageError(f"{name} is a method without weights: there is no file of it")
-        raise unknown_name("model", name, (*shipped_models(), *METHODS))
+        if not path.exists():
+            raise unknown_name("model", name, (*shipped_models(), *METHODS))
     if not path.exists():
         raise ModelError(f"no such file: {path}")
+    if not path.is_file():
+        raise ModelError(f"{path} is a folder, not a model")
     suffix = path.suffix.lower()
     if suffix not in RUNTIMES:
         raise UsageError(f"{path}: no engine runs {suffix or 'files without a suffix'}; known: {', '.join(RUNTIMES)}")
-    if not path.is_file():
-        raise ModelError(f"{path} is a folder, not a model")
     return path

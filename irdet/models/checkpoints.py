@@ -208,9 +208,9 @@ def load_model(model: str | os.PathLike[str]) -> LoadedModel:
         ModelError: No such file, or it does not hold a network.
         UsageError: No model is called that, or there is no checkpoint of it; suggests the nearest name.
     """
-    if isinstance(model, str) and not Path(model).exists() and (shipped := shipped_path(model, ".pt")):
+    if isinstance(model, str) and not Path(model).is_file() and (shipped := shipped_path(model, ".pt")):
         model = shipped
-    if isinstance(model, str) and not Path(model).exists() and model in MODELS:
+    if isinstance(model, str) and not Path(model).is_file() and model in MODELS:
         if graph := shipped_path(model, ".onnx"):
             raise ModelError(
                 f"the wheel holds {graph.name} alone; "

@@ -59,6 +59,19 @@ def test_a_file_comes_before_a_name(weights: Path, tmp_path: Path, monkeypatch: 
         open_engine("mlcl-edge.onnx")
 
 
+def test_a_folder_of_that_name_is_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training leaves a folder `mlcl-edge`."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("mlcl-edge", "tophat", "other"):
+        (tmp_path / name).mkdir()
+    assert resolve_model().is_file() and resolve_model("mlcl-edge") == resolve_model()
+    with open_engine("tophat") as engine:
+        assert engine.info.variant == "tophat"
+    for other in ("other", tmp_path / "mlcl-edge"):
+        with pytest.raises(ModelError, match="is a folder, not a model"):
+            open_engine(other)
+
+
 @pytest.mark.parametrize("name", ["x.onnx", "folder/x.pt", "x.plan", "./x"])
 def test_missing_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
