@@ -178,7 +178,7 @@ def infer(
     from irdet.runtime.pipeline import RunSummary, Stalled, Watch, run
     from irdet.runtime.provenance import NAME as RECORD
     from irdet.runtime.provenance import Provenance
-    from irdet.runtime.resume import after
+    from irdet.runtime.resume import after, clear
     from irdet.runtime.resume import resume as last_complete
     from irdet.runtime.sinks import WindowSink
     from irdet.runtime.sources import NothingLeft, open_source, redacted
@@ -192,7 +192,7 @@ def infer(
             irdet=__version__,
             source=redacted(source),
             model=engine.info.variant,
-            weights_sha256=engine.info.weights_sha256,
+            weights_sha256=engine.info.weights_sha256 or _digest("--model", _file(model)) or "",
             precision=engine.info.precision,
             runtime=engine.runtime,
             threshold=engine.info.threshold if threshold is None else threshold_record(parse_threshold(threshold)),
@@ -209,6 +209,8 @@ def infer(
             nuc_sha256=_digest("--nuc", nuc),
             start=start,
             stride=stride,
+            fps=fps,
+            raw=None if taken.raw is None else str(taken.raw),
         )
 
     follower = None if tracking is None else Follower(tracking, stabilise)
@@ -271,6 +273,8 @@ def infer(
         sinks = results.sinks(folder, frames)
         _spare(source, folder, sinks)
         made = made or provenance(engine)
+        if resume is None:
+            clear(folder)
         if done is None:
             made.write(folder)
         frames.skipped.listen(tell_skipped)
@@ -334,6 +338,12 @@ def _same(frames: Source, done: Done, what: str) -> None:
             f"{what}: its frame {done.frame} is of {done.source}, that of {frames.name} is {here}: "
             "give the source of that run, as it was"
         )
+
+
+def _file(model: str | None) -> Path | None:
+    """Returns the file of a model that is none of irdet's own; None for a method."""
+    path = None if model is None else Path(model)
+    return path if path is not None and path.is_file() else None
 
 
 def _digest(option: str, path: Path | None) -> str | None:

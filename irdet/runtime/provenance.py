@@ -26,7 +26,7 @@ class Provenance:
         irdet: Version of irdet.
         source: What was searched, without passwords.
         model: Variant of the model.
-        weights_sha256: SHA-256 over its weights, "" where unknown.
+        weights_sha256: SHA-256 over its weights, or over its file where that holds no record; "" for a method.
         precision: Of the model.
         runtime: What ran it.
         threshold: A number, or the rule that gives one for each frame.
@@ -43,6 +43,8 @@ class Provenance:
         nuc_sha256: SHA-256 of that file.
         start: Number of the first frame.
         stride: Every so many frames one is searched.
+        fps: Frames per second, in place of what the source tells.
+        raw: How frames without a header lie; None where the source has headers.
     """
 
     irdet: str
@@ -65,6 +67,8 @@ class Provenance:
     nuc_sha256: str | None
     start: int
     stride: int
+    fps: float | None
+    raw: str | None
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as JSON values."""

@@ -20,6 +20,12 @@ LONGEST = 1 << 29
 #: What runs leave that cannot be gone on with.
 _WHOLE = ("coco.json", "tracks.jsonl", "part-0001")
 
+#: Records of a run beside that of its options.
+_RESULTS = ("targets.jsonl", "targets.csv", "tracks.jsonl", "tracks.csv", "tracks.mot.txt", "coco.json")
+
+#: What there is before the first line.
+_BEFORE = {RECORD, "masks", "annotated"}
+
 #: No frame has a longer number.
 _DIGITS = 18
 
@@ -45,8 +51,9 @@ class Done:
 def resume(folder: Path) -> Done | None:
     """Finds the last frame that a run finished, and cuts `targets.jsonl` and `targets.csv` behind it.
 
-    A frame's line is written before its rows, so the last frame counts only where all its rows are there. Of a run that
-    was stopped before its first frame, an empty folder is left, or one with its record alone.
+    A frame's masks and pictures are written before its line, and that before its rows, so the last frame counts only
+    where all its rows are there. Of a run that was stopped before its first line, an empty folder is left, or one with
+    its record and the first frame's pictures.
 
     Args:
         folder: The run's folder.
@@ -59,7 +66,8 @@ def resume(folder: Path) -> Done | None:
         IrdetError: Its files cannot be read or cut.
     """
     lines, rows = folder / "targets.jsonl", folder / "targets.csv"
-    if folder.is_dir() and all(path.name == RECORD for path in folder.iterdir()):
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else {""}
+    if not there or (RECORD in there and there <= _BEFORE):
         return None
     if whole := [name for name in _WHOLE if (folder / name).exists()]:
         raise UsageError(
@@ -87,6 +95,19 @@ def resume(folder: Path) -> Done | None:
     except OSError as error:
         raise IrdetError(f"cannot resume {folder}: {error.strerror or error}") from error
     return done
+
+
+def clear(folder: Path) -> None:
+    """Takes away the records of the run that a folder held before: mixed with those of the next they would mislead.
+
+    Raises:
+        IrdetError: They cannot be taken away.
+    """
+    try:
+        for name in (RECORD, *_RESULTS):
+            (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise IrdetError(f"cannot write to {folder}: {error.strerror or error}") from error
 
 
 def finished(folder: Path) -> Iterator[Done]:

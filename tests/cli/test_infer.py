@@ -466,3 +466,23 @@ def test_a_model_that_never_saw_the_local_mode_says_so(
     done = irdet_command("infer", "a.png", "--model", contrast_model(Path("m.onnx"), None, recipe), "--normalise", way)
     assert done.code == 0
     assert ("was not trained on locally normalised frames" in " ".join((done.err + done.out).split())) is told
+
+
+def test_resume_tells_foreign_models_apart(irdet_command: Command, write_graph: Callable[..., Path]) -> None:
+    """They hold no record with a digest of their weights, so their files are compared."""
+    Path("images").mkdir()
+    for index in range(2):
+        save(Path(f"images/{index}.png"), scene())
+    shape: list[Any] = ["n", 1, "h", "w"]
+    for name, weight in (("a", 9.0), ("b", -9.0)):
+        write_graph(
+            Path(f"{name}.onnx"),
+            [("Mul", ["image", "weight"], ["logit"], {})],
+            [("image", "float32", shape)],
+            [("logit", "float32", shape)],
+            {"weight": np.array([weight], np.float32)},
+        )
+    assert irdet_command("infer", "images", "--model", "a.onnx", "-o", "out").code == 0
+    assert irdet_command("infer", "images", "--model", "a.onnx", "--resume", "out").code == 0
+    result = irdet_command("infer", "images", "--model", "b.onnx", "--resume", "out")
+    assert result.code == 2 and "weights_sha256 was" in result.err

@@ -335,9 +335,36 @@ def test_stopped_before_the_first_frame(tmp_path: Path, record: str | None) -> N
     out.mkdir()
     if record is not None:
         (out / "run.json").write_text(record)
+        (out / "masks").mkdir()
+        (out / "masks" / "0.png").write_bytes(b"written before the line")
     run = infer(raw_file(tmp_path / "clip.raw", 4), "--resume", out, "--no-video", "--quiet")
     _, said = run.communicate(timeout=60)
     assert run.returncode == 0 and numbers(out) == [0, 1, 2, 3], said
+
+
+def test_a_run_in_a_used_folder_leaves_nothing_of_the_one_before(
+    tmp_path: Path, irdet_command: Callable[..., Any]
+) -> None:
+    """Else its record would stand beside the other's lines where it stops before its first frame."""
+    out, good, bad = tmp_path / "out", tmp_path / "good", tmp_path / "bad"
+    for folder, pixels in ((good, frame(0).astype(np.float32)), (bad, np.full((HEIGHT, WIDTH), np.nan, np.float32))):
+        folder.mkdir()
+        (folder / "0.tiff").write_bytes(cv2.imencode(".tiff", pixels)[1].tobytes())
+    words = ("--model", "tophat", "--no-video", "-q")
+    assert irdet_command("infer", good, "-o", out, "--coco", *words).code == 0
+    assert irdet_command("infer", bad, "-o", out, "--exist-ok", "--threshold", "0.9", *words).code == 1
+    assert sorted(path.name for path in out.iterdir()) == ["run.json"]
+    assert irdet_command("infer", good, "--resume", out, "--threshold", "0.9", *words).code == 0 and numbers(out) == [0]
+
+
+def test_resume_reads_raw_frames_as_before(tmp_path: Path, irdet_command: Callable[..., Any]) -> None:
+    """Nothing in a raw file tells how it is to be read."""
+    out = tmp_path / "out"
+    words = ("infer", raw_file(tmp_path / "clip.raw", 4), "--model", "tophat", "--no-video", "-q", *RAW)
+    assert irdet_command(*words, "-o", out).code == 0
+    for more in (("--raw-dtype", "uint16be"), ("--raw-shape", f"{HEIGHT}x{WIDTH}"), ("--fps", "3")):
+        result = irdet_command(*words, "--resume", out, *more)
+        assert result.code == 2 and "give the model and the options of that run" in result.err
 
 
 def test_standard_output_for_the_next_program(tmp_path: Path) -> None:

@@ -33,6 +33,8 @@ RUN = Provenance(
     nuc_sha256=None,
     start=0,
     stride=1,
+    fps=None,
+    raw=None,
 )
 
 #: A run with another value of any of these finds the same targets.
@@ -60,6 +62,8 @@ OTHER: dict[str, Any] = {
     "nuc_sha256": "01",
     "start": 4,
     "stride": 2,
+    "fps": 3.0,
+    "raw": "48x64 uint16be",
 }
 
 
