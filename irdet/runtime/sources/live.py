@@ -31,6 +31,11 @@ MAX_GAPS = 1000
 #: Protocols that are passed on to FFmpeg.
 SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp", "rtp", "srt")
 
+#: Names that recorders and GStreamer have for the user and the password, and their values.
+_NAMED_SECRET = re.compile(
+    r"\b(user(?:name|-?id)?|user-?pw|passw(?:or)?d|pass|pwd)=(?:\"[^\"]*\"|'[^']*'|[^\s&?#!]*)", re.I
+)
+
 _Y16 = cv2.VideoWriter.fourcc(*"Y16 ")
 
 
@@ -196,7 +201,7 @@ def open_url(url: str, options: SourceOptions) -> Source:
         capture = connect()
     if not capture.isOpened():
         raise IrdetError(f"cannot read {label}: nothing answers there, or it sends no video that OpenCV can decode")
-    name = _plain(f"{parts.hostname or ''}{parts.path}") or "stream"
+    name = _plain(f"{parts.hostname or ''}{urlsplit(label).path}") or "stream"
     if declared_length(capture) is not None:
         return VideoSource(capture, name, label, options)
     return LiveSource(connect, name, label, options, capture)
@@ -255,13 +260,18 @@ def deep_frame(pixels: NDArray[np.generic], capture: cv2.VideoCapture) -> NDArra
     return np.ascontiguousarray(pixels).reshape(-1).view("<u2").reshape(height, width)
 
 
-def redacted(url: str) -> str:
-    """Returns an address without what it may hold of secrets: the user and the password, and what follows a `?`."""
-    if "://" not in url:
-        return url
+def redacted(source: str) -> str:
+    """Returns an address or a pipeline without what it may hold of secrets.
+
+    That is the user and the password, before an `@` or as values of their names, and what follows a `?`.
+    """
+    pipeline = " ! " in source
+    if "://" not in source and not pipeline:
+        return source
     # Passwords may hold any sign, a slash, too: what follows a colon and is no port belongs to one, up to the last @.
-    without = re.sub(r"(?<=://)([^/\s]*|[^/\s:\[]*:(?!\d*/)\S*)@", "", url)
-    return re.split(r"[?#]", without, maxsplit=1)[0]
+    without = re.sub(r"(?<=://)([^/\s]*|[^/\s:\[]*:(?!\d*/)\S*)@", "", source)
+    without = _NAMED_SECRET.sub(r"\1=", without)
+    return re.sub(r"(://[^\s?#]*)[?#][^\s\"']*" if pipeline else r"(://[^?#]*)[?#].*", r"\1", without, flags=re.DOTALL)
 
 
 def _plain(text: str) -> str:

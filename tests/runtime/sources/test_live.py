@@ -269,6 +269,11 @@ def test_other_protocols_are_refused(scheme: str) -> None:
 
 def test_redacted() -> None:
     assert redacted(URL) == "rtsp://mast.example/ir"
+    dvr = "rtsp://10.0.0.5:554/user=admin&password=secret&channel=1&stream=0.sdp"
+    assert redacted(dvr) == "rtsp://10.0.0.5:554/user=&password=&channel=1&stream=0.sdp"
+    pipeline = "rtspsrc location=rtsp://cam/s?key=k user-id=admin user-pw='my pass' ! decodebin ! appsink"
+    assert redacted(pipeline) == "rtspsrc location=rtsp://cam/s user-id= user-pw= ! decodebin ! appsink"
+    assert redacted("user=a/clip.mkv") == "user=a/clip.mkv"
     assert redacted("http://host/a@b") == "http://host/a@b"
     assert redacted("rtsp://user:pa@ss@host/x") == "rtsp://host/x"
     assert redacted("rtsp://user:pa#s?s@host/x") == "rtsp://host/x"
