@@ -154,8 +154,21 @@ def _damaged(data: bytes) -> bool:
     A JPEG whose end is missing is filled up with grey by some; a PNG carries checksums.
     """
     if data.startswith(b"\xff\xd8"):
-        return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
+        return not _whole_jpeg(data)
     return data.startswith(PNG) and not _whole_png(data)
+
+
+def _whole_jpeg(data: bytes) -> bool:
+    """Tells whether an end follows the first scan. What cameras append behind it may hold any bytes."""
+    place = 2
+    while (place := data.find(b"\xff", place)) >= 0 and place + 4 <= len(data):
+        kind = data[place + 1]
+        if kind == 0xDA:
+            return data.find(b"\xff\xd9", place) >= 0
+        # Markers without a segment, and what fills up between two of them.
+        alone = kind in (0x00, 0x01, 0xFF) or 0xD0 <= kind <= 0xD9
+        place += (1 if kind == 0xFF else 2) if alone else 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return False
 
 
 def _whole_png(data: bytes) -> bool:

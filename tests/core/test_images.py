@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from irdet.core.errors import FrameError
 from irdet.core.images import is_image, natural_key, read_image
 
 
@@ -47,3 +48,18 @@ def test_hidden_files_and_folders_are_no_images(tmp_path: Path) -> None:
         (tmp_path / name).touch()
         assert is_image(tmp_path / name) is counts
     assert not is_image(tmp_path / "folder.png")
+
+
+def test_what_a_camera_appends_to_a_jpeg_is_passed_over(tmp_path: Path) -> None:
+    """Raw counts, a film of the moment: any bytes, among them those of markers. A cut in the picture is still told."""
+    good = cv2.imencode(".jpg", picture())[1].tobytes()
+    path = tmp_path / "a.jpg"
+    path.write_bytes(good)
+    wanted = read_image(path)
+    for tail in (b"\xff\xda", b"\xff\xd9\xff\xda\x00", np.random.default_rng(1).bytes(100_000)):
+        path.write_bytes(good + tail)
+        assert np.array_equal(read_image(path), wanted)
+    for cut in (10, 200, len(good) - 2):
+        path.write_bytes(good[:cut])
+        with pytest.raises(FrameError, match="damaged"):
+            read_image(path)

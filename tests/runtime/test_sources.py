@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from irdet.core.errors import FrameError, IrdetError
 from irdet.core.images import read_image
-from irdet.runtime.sources import FALLBACK_FPS, SkipLog, Skipped, open_source
+from irdet.runtime.sources import FALLBACK_FPS, SkipLog, Skipped, open_source, video
 
 FRAMES = 30
 
@@ -360,3 +361,41 @@ def test_real_clip(shared: Path) -> None:
     with open_source(shared / "video" / "IR_DRONE_020.mp4") as source:
         assert len(list(source)) == source.length == 302
     assert source.skipped.frames == 0 and source.fps == 30
+
+
+class Stamps:
+    """A capture that tells these times, in seconds."""
+
+    def __init__(self, *stamps: float) -> None:
+        self.left = list(stamps)
+
+    def get(self, what: int) -> float:
+        assert what == cv2.CAP_PROP_POS_MSEC
+        return 1e3 * self.left.pop(0)
+
+
+@pytest.mark.parametrize(
+    ("stamps", "wanted"),
+    [
+        ((5.0, 5.12, 5.24, 5.36), (0, 0.12, 0.24, 0.36)),
+        ((0.0, 0.12, 0.24, 0.24, 0.48, 0.6), (0, 0.12, 0.24, 0.28, 0.48, 0.6)),
+        ((0.0, 0.12, 0.24, 0.24, 0.25, 0.6), (0, 0.12, 0.24, 0.28, 0.32, 0.6)),
+        ((0.0, 1.0, 0.0, math.nan, 1.2), (0, 1.0, 1.04, 1.08, 1.2)),
+        ((0.0, 0.0, 0.0), (0, 0.04, 0.08)),
+        ((math.nan, 1.0, 2.0), (0, 0.04, 0.08)),
+    ],
+)
+def test_a_time_stamp_that_is_none_does_not_turn_the_clock_back(
+    stamps: tuple[float, ...], wanted: tuple[float, ...]
+) -> None:
+    clock = video._Clock(Stamps(*stamps), 0.04, trusted=True)  # type: ignore[arg-type]
+    assert [clock(index) for index in range(len(stamps))] == pytest.approx(wanted)
+    clock = video._Clock(Stamps(*stamps), 0.04, trusted=False)  # type: ignore[arg-type]
+    assert [clock(index) for index in range(len(stamps))] == pytest.approx([0.04 * n for n in range(len(stamps))])
+
+
+def test_a_device_that_is_no_camera(tmp_path: Path) -> None:
+    """Cameras are often named by a link: what it leads to says whether it is one."""
+    (tmp_path / "link").symlink_to("/dev/null")
+    with pytest.raises(IrdetError, match="link: a device, but no camera"):
+        open_source(tmp_path / "link")

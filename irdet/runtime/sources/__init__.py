@@ -91,8 +91,12 @@ def open_source(spec: str | os.PathLike[str], options: SourceOptions | None = No
             return open_url(text, options)
         if " ! " in text:
             return open_pipeline(text, options)
-        if (camera := _CAMERA.fullmatch(text)) and (path.is_char_device() or not path.exists()):
+        # By its stable name (/dev/v4l/by-id/...) a camera is a link to its number.
+        device = os.path.realpath(text) if path.is_char_device() else None
+        if (camera := _CAMERA.fullmatch(device or text)) and (device or not path.exists()):
             return open_camera(int(camera[1]), options)
+        if device:
+            raise IrdetError(f"cannot read {text}: a device, but no camera (/dev/video0 ...)")
         if path.is_dir():
             return ImageSource(_in_folder(path), printable(path.resolve().name) or "images", path, options)
         if path.exists():

@@ -26,8 +26,8 @@ from irdet.runtime.sources.base import (
 #: Suffixes of files that may hold several pages.
 TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
 
-#: Pages that are decoded at once: each call walks through the file from its start.
-PAGES_AT_ONCE = 16
+#: Pages that are decoded at once, and bytes that they may take: each call walks through the file from its start.
+PAGES_AT_ONCE, BYTES_AT_ONCE = 16, 1 << 26
 
 
 class _Numbered(Closing, ABC):
@@ -121,6 +121,8 @@ class ImageSource(_Numbered):
 class TiffSource(_Numbered):
     """The pages of one TIFF. See `Source`.
 
+    Pages of another size than the first are no frames of a sequence: smaller copies of it (overviews), masks.
+
     Args:
         path: The file.
         pages: Number of its pages.
@@ -133,7 +135,8 @@ class TiffSource(_Numbered):
     def __init__(self, path: Path, pages: int, options: SourceOptions) -> None:
         check_header(path, options.max_pixels, path)  # of the first page; the others are asked once they are decoded
         self._path = path
-        self._pages = pages
+        self._end = pages if options.stop is None else min(pages, options.stop)
+        self._shape: tuple[int, ...] | None = None
         self._first = 0
         self._block: list[NDArray[np.generic]] = []
         super().__init__(printable(path.stem), pages, options, is_video=True)
@@ -144,13 +147,22 @@ class TiffSource(_Numbered):
 
     def _read(self, index: int) -> NDArray[np.generic]:
         if not self._first <= index < self._first + len(self._block):
-            count = 1 if self._options.stride > 1 else min(PAGES_AT_ONCE, self._pages - index)
+            count = 1
+            if self._options.stride == 1 and self._block:
+                count = min(PAGES_AT_ONCE, max(1, BYTES_AT_ONCE // self._block[0].nbytes), self._end - index)
             # A page that is damaged takes its block along, so then they are fetched one by one.
             self._block = self._decode(index, count) or self._decode(index, 1)
             self._first = index
         if not self._block:
             raise FrameError(f"cannot read {self._path}: page {index} is damaged")
-        return self._block[index - self._first]
+        page = self._block[index - self._first]
+        self._shape = self._shape or page.shape[:2]
+        if page.shape[:2] != self._shape:
+            (height, width), (high, wide) = page.shape[:2], self._shape
+            raise FrameError(
+                f"{self._path}: page {index} is {width}x{height} and the first {wide}x{high}: an overview?"
+            )
+        return page
 
     def _decode(self, first: int, count: int) -> list[NDArray[np.generic]]:
         try:

@@ -142,24 +142,31 @@ class VideoSource(Closing):
 
 
 class _Clock:
-    """Time of the frames: the container's own stamps, which hold for varying rates too, else the number by the rate."""
+    """Time of the frames: the container's own stamps, which hold for varying rates too, else the number by the rate.
+
+    A stamp that stands still or runs backwards is none: the frame comes so many periods after the last that had one.
+    """
 
     def __init__(self, capture: cv2.VideoCapture, period: float, *, trusted: bool) -> None:
         self._capture = capture
         self._period = period
         self._trusted = trusted
-        self._first = 0.0
+        self._first: float | None = None
+        self._base = 0, 0.0  # the last frame with a stamp, and its time
         self._last = -math.inf
 
     def __call__(self, index: int) -> float:
         """Returns the seconds since the first frame for the frame that was grabbed last."""
         stamp = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3
-        if self._last == -math.inf:
+        if self._first is None:
             self._first = stamp - index * self._period
-        # Stamps that stand still or run backwards are none.
-        self._trusted = self._trusted and math.isfinite(stamp) and stamp > self._last
-        self._last = stamp
-        return stamp - self._first if self._trusted else index * self._period
+        time = stamp - self._first
+        if self._trusted and math.isfinite(time) and time > self._last:
+            self._base = index, time
+        else:
+            time = self._base[1] + (index - self._base[0]) * self._period
+        self._last = time
+        return time
 
 
 def open_video(path: Path, options: SourceOptions) -> VideoSource:

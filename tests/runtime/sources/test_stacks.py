@@ -197,6 +197,35 @@ def test_a_damaged_page_is_skipped_alone(tmp_path: Path, capfd: pytest.CaptureFi
     assert [skipped.reason for skipped in source.skipped.named] == [f"cannot read {path}: page 2 is damaged"]
 
 
+def test_smaller_copies_of_a_page_are_no_frames(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    whole = stack(1)[0]
+    assert cv2.imwritemulti(str(path), [whole, cv2.resize(whole, None, fx=0.5, fy=0.5)])
+    with open_source(path) as source:
+        assert [frame.index for frame in source] == [0]
+    (skipped,) = source.skipped.named
+    assert "page 1 is" in skipped.reason and "an overview?" in skipped.reason
+
+
+def test_no_more_pages_are_decoded_than_are_wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save_tiff(tmp_path / "a.tif", stack(40))
+    plain, counts = cv2.imreadmulti, []
+
+    def counted(name: str, first: int, count: int, flags: int) -> object:
+        counts.append(count)
+        return plain(name, first, count, flags=flags)
+
+    monkeypatch.setattr(cv2, "imreadmulti", counted)
+    for options, most in ((SourceOptions(limit=1), 1), (SourceOptions(start=3, limit=5), 5), (SourceOptions(), 40)):
+        counts.clear()
+        with open_source(path, options) as source:
+            assert len(list(source)) == most == sum(counts)
+    monkeypatch.setattr("irdet.runtime.sources.stacks.BYTES_AT_ONCE", 2 * stack(1).nbytes)
+    counts.clear()
+    with open_source(path) as source:
+        assert len(list(source)) == 40 and max(counts) == 2
+
+
 def test_a_folder_says_that_it_takes_first_pages_only(tmp_path: Path) -> None:
     save_tiff(tmp_path / "a.tif", stack(3))
     save_tiff(tmp_path / "b.tif", stack(1))
