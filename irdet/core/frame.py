@@ -140,10 +140,11 @@ class Preprocessor:
         given = np.asarray(raw)
         raw = to_grey(given, where)
         raw = raw.astype(raw.dtype.newbyteorder("="), copy=False)  # OpenCV takes bytes for those of this machine
+        if np.may_share_memory(raw, given):  # which a camera's driver may fill again
+            raw = raw.copy()
         plain = self._declared is None and self._local is None and self._correction is None
         if raw.dtype == np.uint8 and plain:
-            own = raw.copy() if np.may_share_memory(raw, given) else raw
-            return Frame(own.astype(np.uint8, copy=False), index=index, time=time, source=source)
+            return Frame(raw.astype(np.uint8, copy=False), index=index, time=time, source=source)
 
         with np.errstate(over="ignore", invalid="ignore"):
             values = raw.astype(np.float32)
@@ -154,7 +155,7 @@ class Preprocessor:
             bad |= self._correction.bad
         if bad.all():
             raise FrameError(f"{where} has no finite pixel")
-        lsb = 1.0 if np.issubdtype(raw.dtype, np.integer) else 0.0
+        lsb = 1.0 if np.issubdtype(given.dtype, np.integer) else 0.0  # grey of colours is in floats
         some_bad = bool(bad.any())
         if some_bad:
             values = _fill(values, bad)

@@ -251,3 +251,21 @@ def test_large_enough_is_not_copied() -> None:
     pixels = np.zeros((8, 16), np.float32)
     assert pad_to(pixels, 4, 4) is pixels
     assert pad_to_multiple(pixels, 8) is pixels
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float32])
+@pytest.mark.parametrize(
+    "how", [{}, {"range": (0.0, 200.0)}, {"mode": "local"}, {"correction": identity((10, 12))}], ids=str
+)
+def test_a_buffer_that_is_filled_again_changes_no_frame(dtype: type, how: dict[str, Any]) -> None:
+    buffer: NDArray[Any] = np.arange(120).reshape(10, 12).astype(dtype)
+    frame = Preprocessor(**how)(buffer)
+    before = frame.counts.copy()
+    buffer[:] = 99
+    np.testing.assert_array_equal(frame.counts, before)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.int32])
+def test_integers_in_colour_have_steps_of_one_count_too(dtype: type) -> None:
+    grey: NDArray[Any] = np.arange(600, 720).reshape(10, 12).astype(dtype)
+    assert Preprocessor()(np.dstack([grey] * 3)).lsb == Preprocessor()(grey).lsb == 1
