@@ -16,8 +16,8 @@ from irdet.core.errors import UsageError
 from irdet.runtime.detector import Detection
 from irdet.runtime.sinks import Sink
 
-#: Seconds between two looks at how large a part has become.
-LOOK = 1.0
+#: Seconds between two looks at how large a part has become, and so many times what a look takes.
+LOOK, PAUSE = 1.0, 50.0
 
 _UNITS = {
     **{"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0},
@@ -76,7 +76,7 @@ class RotatingSink:
         self._clock = clock
         self._number = 1
         self._begun: float | None = None
-        self._looked = clock()
+        self._due = clock() + LOOK
         self._sinks = list(make(self._part))
 
     @property
@@ -111,8 +111,11 @@ class RotatingSink:
             return False
         if self._rotation.age is not None:
             return now - self._begun >= self._rotation.age
-        if now - self._looked < LOOK:
+        if now < self._due:
             return False
-        self._looked = now
         files = (path for path in self._part.rglob("*") if path.is_file())
-        return sum(path.stat().st_size for path in files) >= (self._rotation.size or 0)
+        size = sum(path.stat().st_size for path in files)
+        # Thousands of masks take a second to walk through, in which no frame is written.
+        done = self._clock()
+        self._due = done + max(LOOK, PAUSE * (done - now))
+        return size >= (self._rotation.size or 0)

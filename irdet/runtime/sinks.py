@@ -23,7 +23,7 @@ from irdet.core.frame import Frame
 from irdet.core.images import opencv_name, quiet_opencv
 from irdet.core.targets import Target
 from irdet.runtime.detector import Detection
-from irdet.runtime.sources import FALLBACK_FPS, open_source
+from irdet.runtime.sources import FALLBACK_FPS, SourceOptions, open_source
 
 #: A video stops while this much is left on its disk beside what its container holds back: OpenCV's writer loses frames
 #: without a word where it is full. Where it is not known what is held back, that is 5 MB at most (a cluster).
@@ -31,6 +31,9 @@ RESERVED_BYTES, HELD_BYTES = 256 << 10, 8 << 20
 
 #: Of the annotated video's frames, 0 to 100.
 _JPEG_QUALITY = 85
+
+#: JPEG holds no longer side (libjpeg's limit), px.
+_JPEG_SIDE = 65500
 
 #: Has OpenCV's writer take frames that are JPEGs already: libjpeg-turbo makes them in a third of the time that FFmpeg's
 #: coder takes, and truer. OpenCV 4.8 cannot, and leaves them to FFmpeg.
@@ -133,7 +136,7 @@ class CsvSink:
             record = _record(target)
             record |= dict(zip(("left", "top", "width", "height"), record["bbox"], strict=True))
             record |= {name: int(record[name]) for name in ("touches_border", "saturated", "bad_pixel")}
-            record |= {"frame": frame.index, "time": _seconds(frame.time), "source": frame.source}
+            record |= {"frame": frame.index, "time": seconds(frame.time), "source": frame.source}
             self._rows.writerow(record[name] for name in _COLUMNS)
         self._out.flush()
 
@@ -193,7 +196,7 @@ class VideoSink:
             self._writer.release()
         self._writer = None
         try:
-            with open_source(self._path) as video:
+            with open_source(self._path, SourceOptions(max_pixels=sys.maxsize)) as video:
                 length = video.length or 0
         except IrdetError:
             length = 0
@@ -223,6 +226,10 @@ class VideoSink:
 
 
 def _jpeg(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    if max(picture.shape) > _JPEG_SIDE:
+        raise IrdetError(
+            f"no video of {picture.shape[1]}x{picture.shape[0]}: at most {_JPEG_SIDE} px fit; add --no-video"
+        )
     return np.asarray(cv2.imencode(".jpg", picture, (cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY))[1], np.uint8)
 
 
@@ -327,7 +334,7 @@ def frame_record(detection: Detection) -> dict[str, Any]:
     frame = detection.frame
     return {
         "frame": frame.index,
-        "time": _seconds(frame.time),
+        "time": seconds(frame.time),
         "source": frame.source,
         **({} if frame.range is None else {"range": list(frame.range)}),
         "targets": [_record(target) for target in detection.targets],
@@ -428,5 +435,6 @@ def _record(target: Target) -> dict[str, Any]:
     }
 
 
-def _seconds(time: float | None) -> float | None:
+def seconds(time: float | None) -> float | None:
+    """Returns a time as it stands in results, s."""
     return None if time is None else round(time, 6)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from irdet.core.jsonable import jsonable
 from irdet.runtime.detector import Detection
-from irdet.runtime.sinks import TextFile
+from irdet.runtime.sinks import TextFile, seconds
 from irdet.tracking import Track
 
 _COLUMNS = (
@@ -44,7 +44,7 @@ class TrackLinesSink:
         numbers = {id(target): index for index, target in enumerate(detection.targets)}
         record = {
             "frame": frame.index,
-            "time": _seconds(frame.time),
+            "time": seconds(frame.time),
             "source": frame.source,
             "tracks": [_record(track, numbers.get(id(track.target))) for track in detection.tracks or ()],
         }
@@ -86,7 +86,7 @@ class TrackCsvSink:
             seen = track.scr[~np.isnan(track.scr)]
             self._rows.writerow(
                 (
-                    *(frame.index, _seconds(frame.time), frame.source, track.id, track.state, *moving, *spread),
+                    *(frame.index, seconds(frame.time), frame.source, track.id, track.state, *moving, *spread),
                     *(track.age, track.hits, track.misses, scr, round(float(seen.mean()), 3) if seen.size else ""),
                 )
             )
@@ -145,7 +145,3 @@ def _record(track: Track, target: int | None) -> dict[str, Any]:
         "target": target,
         "scr": jsonable(track.scr.round(2)),
     }
-
-
-def _seconds(time: float | None) -> float | None:
-    return None if time is None else round(time, 6)

@@ -85,7 +85,7 @@ class CameraMotion:
 
 
 def _reduced(pixels: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
-    size = (round(pixels.shape[1] * scale), round(pixels.shape[0] * scale))
+    size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
     return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.float32)
 
 

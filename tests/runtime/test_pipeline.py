@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from typing_extensions import Self
 
 from irdet.core.errors import IrdetError, ModelError
 from irdet.core.frame import Preprocessor
@@ -249,7 +250,7 @@ class Made:
     def close(self) -> None:
         pass
 
-    def __enter__(self) -> Made:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -398,9 +399,13 @@ def test_a_slow_engine_finishes_the_frame_at_hand(
 
 
 def test_the_end_of_a_run_ends_the_wait_of_a_live_source(make_engine: MakeEngine) -> None:
-    source = Made(5, hook=lambda index: index == 2 and closed.wait(20))
     closed = threading.Event()
-    source.live, source.close = True, closed.set
+
+    class Waits(Made):
+        def close(self) -> None:
+            closed.set()
+
+    source = Waits(5, live=True, hook=lambda index: index == 2 and closed.wait(20))
     asked = time.monotonic() + 0.5
     begun = time.monotonic()
     summary = run(

@@ -71,6 +71,26 @@ def test_by_size(tmp_path: Path, detect: Callable[..., Detection]) -> None:
     assert len(sizes) > 3 and all(size >= 4000 for size in sizes[:-1]) and max(sizes) < 6000
 
 
+def test_a_look_that_takes_long_is_rare(tmp_path: Path, detect: Callable[..., Detection]) -> None:
+    """As over thousands of masks, in the thread that writes."""
+    now, looks = 0.0, 0
+    sink = RotatingSink(tmp_path, _make, Rotation(size=10**9), lambda: now)
+    plain = Path.rglob
+
+    def slow(self: Path, pattern: str) -> object:
+        nonlocal now, looks
+        now, looks = now + 1.0, looks + 1
+        return plain(self, pattern)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "rglob", slow)
+        for index in range(200):
+            sink.write(detect(index), None)
+            now += 0.5
+    sink.close()
+    assert 1 < looks < 6
+
+
 def test_pictures_are_wanted_where_one_is_drawn(tmp_path: Path) -> None:
     assert not RotatingSink(tmp_path, _make, Rotation(age=1)).wants_picture
     assert RotatingSink(tmp_path, lambda folder: [PictureSink(folder)], Rotation(age=1)).wants_picture
