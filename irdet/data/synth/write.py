@@ -104,8 +104,9 @@ def check_clip(path: str | Path, config: SceneConfig, exist_ok: bool = False) ->
             raise UsageError(f"{path.name}: a video holds 8 bits; for {config.bits} name a folder, for PNG files")
         if config.width % 2 or config.height % 2:
             raise UsageError(f"{path.name}: a video needs an even size, not {config.width}x{config.height}")
-        if path.exists() and not (exist_ok and path.is_file()):
-            raise UsageError(f"{path} is there already: choose another name, or add --exist-ok")
+        for file in (path, path.with_suffix(".csv"), path.with_suffix(".json")):
+            if file.exists() and not (exist_ok and file.is_file()):
+                raise UsageError(f"{file} is there already: choose another name, or add --exist-ok")
     elif path.suffix:
         raise UsageError(f"{path.name}: name a video ({', '.join(CODECS)}), or a folder for PNG files")
     else:

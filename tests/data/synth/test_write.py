@@ -116,6 +116,13 @@ def test_taken_names(tmp_path: Path) -> None:
     file.write_text("old")
     folder.mkdir()
     (folder / "old").write_text("old")
+    for ending in (".csv", ".json"):  # what lies beside a video, perhaps another's
+        beside = tmp_path / f"b{ending}"
+        beside.write_text("old")
+        with pytest.raises(UsageError, match=f"b{ending} is there already"):
+            write_clip(tmp_path / "b.mkv", CONFIG, frames=1)
+        assert beside.read_text() == "old" and not (tmp_path / "b.mkv").exists()
+        beside.unlink()
     for path in (video, folder, file):
         with pytest.raises(UsageError, match="is there already"):
             write_clip(path, CONFIG, frames=1)
