@@ -135,6 +135,11 @@ def test_a_tuned_graph_can_be_verified(tmp_path: Path) -> None:
         result = replay(engine, read_golden(golden_path(tmp_path / "tuned.onnx")))
     assert result.passed and result.frames and result.targets
 
+    write_threshold(tmp_path / "tuned.onnx", tmp_path / "tuned.onnx", 0.4)  # in its place
+    with open_engine(tmp_path / "tuned.onnx") as engine:
+        assert engine.info.threshold == 0.4
+        assert replay(engine, read_golden(golden_path(tmp_path / "tuned.onnx"))).passed
+
 
 def test_checkpoint_keeps_weights_and_training_state(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
