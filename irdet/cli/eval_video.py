@@ -56,12 +56,18 @@ def measure_video(
         for (clip, _), truth in zip(clips, truths, strict=True):
             scores.append(evaluate_clip(detector, clip, truth, options, stabilise=stabilise, fps=fps, progress=advance))
     for score in scores:
+        told = list(score.notes)
         if score.skipped:
-            console().print(
-                f"{score.name}: {counted(score.skipped, 'frame')} could not be read; their targets count for nothing",
-                markup=False,
-                soft_wrap=True,
+            told.append(
+                f"{score.name}: {counted(score.skipped, 'frame')} could not be read; their targets count for nothing"
             )
+        if score.beyond:
+            told.append(
+                f"{score.name}: the truth has {counted(score.beyond, 'target')} behind the last frame, which count for "
+                "nothing; is the clip cut off, or the truth of another?"
+            )
+        for line in told:
+            console().print(line, markup=False, soft_wrap=True)
     if len(scores) > 1:
         scores.append(total(scores))
     info = detector.engine.info

@@ -21,7 +21,7 @@ from irdet.core.jsonable import jsonable
 from irdet.metrics.target import poisson_bounds
 from irdet.runtime.detector import Detection, Detector
 from irdet.runtime.follow import Follower
-from irdet.runtime.sources import FALLBACK_FPS, Skipped, open_source
+from irdet.runtime.sources import Skipped, SourceOptions, open_source
 from irdet.tracking import TrackerOptions
 
 #: Boxes are grown by this, px: those of real clips are loose, and centroids wander.
@@ -219,17 +219,27 @@ class ClipScore:
         detections: Targets of single frames.
         tracks: Confirmed tracks.
         skipped: Frames that could not be read; what is in them counts for nothing.
+        beyond: Places of targets that the truth has behind the last frame; they count for nothing, too.
+        notes: What had to be assumed.
     """
 
     name: str
     detections: PointScore
     tracks: TrackScore
     skipped: int = 0
+    beyond: int = 0
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the figures as JSON values."""
         figures = {"detections": self.detections.to_dict(), "tracks": self.tracks.to_dict()}
-        return {"clip": self.name, **figures, "skipped_frames": self.skipped}
+        return {
+            "clip": self.name,
+            **figures,
+            "skipped_frames": self.skipped,
+            "beyond_the_end": self.beyond,
+            "notes": list(self.notes),
+        }
 
 
 def total(clips: Sequence[ClipScore]) -> ClipScore:
@@ -239,6 +249,7 @@ def total(clips: Sequence[ClipScore]) -> ClipScore:
         sum((clip.detections for clip in clips), PointScore()),
         sum((clip.tracks for clip in clips), TrackScore()),
         sum(clip.skipped for clip in clips),
+        sum(clip.beyond for clip in clips),
     )
 
 
@@ -344,7 +355,7 @@ def evaluate_clip(
         options: What the tracker goes by.
         stabilise: Take the camera's motion out of the tracks.
         margin: Boxes are grown by this, px.
-        fps: Frames per second, in place of what the clip tells; `FALLBACK_FPS` where neither does.
+        fps: Frames per second, in place of what the clip tells; where neither does, a usual rate, and a note.
         progress: Called after every frame.
 
     Raises:
@@ -353,18 +364,21 @@ def evaluate_clip(
         MissingDependency: SciPy is not installed.
     """
     follow, scorer, preprocess = Follower(options, stabilise), Scorer(truth, margin), Preprocessor()
-    with open_source(clip) as source:
-        seconds = 1.0 / (fps or source.fps or FALLBACK_FPS)
+    wanted, last = SourceOptions(fps=fps), -1
+    with open_source(clip, wanted) as source:
+        rate, notes = (source.fps, source.notes) if source.fps else wanted.rate(None, source.name)
         for raw in source:
+            last = raw.index
             try:
                 frame = raw.prepare(preprocess)
             except FrameError as error:
                 source.skipped.add(Skipped(raw.name, str(error)))
                 continue
-            scorer.add(follow(detector.detect(frame)), seconds)
+            scorer.add(follow(detector.detect(frame)), 1.0 / rate)
             if progress is not None:
                 progress()
-    score = replace(scorer.result(clip.stem), skipped=source.skipped.frames)
+    beyond = sum(len(boxes) for index, boxes in truth.boxes.items() if index > last)
+    score = replace(scorer.result(clip.stem), skipped=source.skipped.frames, beyond=beyond, notes=notes)
     if not score.detections.frames:
         raise DataError(f"{clip}: none of its frames is in the truth, which begins at frame {truth.span[0]}")
     return score

@@ -179,6 +179,14 @@ def test_a_clip_from_end_to_end(tmp_path: Path) -> None:
     assert score.tracks.points.pd == 23 / 25 and score.tracks.points.false == 0
     assert (score.tracks.tracks, score.tracks.false_tracks, score.tracks.switches) == (1, 0, 0)
     assert score.tracks.purity == 1.0 and score.tracks.frames_to_confirm == 3
+    assert score.beyond == 0 and "25 frames/s assumed" in score.notes[0]
+    assert score.detections.seconds == pytest.approx(1.0)
+
+    truth += [f"{index},1,0,0,3,3" for index in range(25, 32)]
+    file.write_text("\n".join(truth) + "\n")
+    cut = evaluate_clip(Detector(Bright()), clip, read_truth(file), margin=1, fps=5)
+    assert (cut.beyond, cut.notes, cut.detections.boxes) == (7, (), 25)
+    assert cut.detections.seconds == pytest.approx(5.0)
 
     with pytest.raises(DataError, match="none of its frames is in the truth, which begins at frame 90"):
         evaluate_clip(Detector(Bright()), clip, Truth({90: (Box(1, 0, 0, 3, 3),)}))
