@@ -63,16 +63,15 @@ def train(
 ) -> None:
     """Trains a network: best.pt, last.pt, log and a picture of predictions in runs/train/NAME.
 
-    Ctrl-C leaves a checkpoint; the same command with --resume goes on as if nothing had happened.
+    Ctrl-C leaves a checkpoint; --resume with the same data goes on as if nothing had happened.
     """
     from irdet.core.extras import require
 
     require("torch", "train", "training")
-    require("torch.utils.tensorboard", "train", "training")
+    require("tensorboard", "train", "training")
 
     from irdet.cli.console import console, print_json, print_table, progress
-    from irdet.cli.rundir import new_run
-    from irdet.engines.shipped import shipped_path
+    from irdet.cli.rundir import claimed, new_run
     from irdet.models import load_initial
     from irdet.training.dataset import held_out_alike, load_training_data
     from irdet.training.device import choose_device, keep_freed_memory
@@ -109,8 +108,7 @@ def train(
     initial = None
     if ckpt is not None:
         # A recipe or --model says which network; without them the checkpoint does.
-        shipped = None if ckpt.is_file() else shipped_path(str(ckpt), ".pt")
-        initial = load_initial(shipped or ckpt, plan.model if recipe or model else None, plan.seed)
+        initial = load_initial(str(ckpt), plan.model if recipe or model else None, plan.seed)
         plan = plan.replace(model=initial.variant)
         if initial.fresh:
             console().print(f"fresh: {len(initial.fresh)} tensors that {ckpt} does not have in that shape")
@@ -131,7 +129,7 @@ def train(
             f"{len(frames.backgrounds)} target-free; on {where}; in {folder}"
         )
     steps = -(-len(frames.train) // plan.batch) * plan.epochs
-    with progress("training", steps, quiet) as advance:
+    with claimed(folder), progress("training", steps, quiet) as advance:
         result = run(
             plan,
             frames,

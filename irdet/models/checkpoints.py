@@ -50,8 +50,12 @@ def weights_digest(module: nn.Module) -> str:
 
     Batch normalisation's running figures belong to them; its counter of batches does not, since it computes nothing.
     """
+    return _digest(module.state_dict())
+
+
+def _digest(weights: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
+    for name, tensor in sorted(weights.items()):
         if name.endswith(_COUNTER):
             continue
         values = np.ascontiguousarray(tensor.detach().cpu().float().numpy(), dtype="<f4")
@@ -119,19 +123,12 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[LoadedModel, dict[str
     content = _read(path)
     if content.get("format") != FORMAT:
         return _import_authors(content, path), None
-    try:
-        info = ModelInfo.from_json(content["info"])
-        weights = content["model"]
-    except (KeyError, TypeError) as error:
-        raise ModelError(f"{path} is marked {FORMAT} but lacks its record or its weights; it is damaged") from error
-    except ModelError as error:
-        raise ModelError(f"{path}: {error}") from error
+    info, weights = _stored(content, path)
     if info.variant not in MODELS:
         raise ModelError(f"{path} holds network {info.variant!r}, which this irdet does not have; {_known()}")
     module = create_model(info.variant)
     _fill(module, weights, f"{path} ({info.variant})")
-    if info.weights_sha256 and info.weights_sha256 != weights_digest(module):
-        raise ModelError(f"{path}: the weights are not those of its record (SHA-256 differs); the file was altered")
+    _check_digest(info, weights, path)
     return LoadedModel(module.eval(), info), content.get("training")
 
 
@@ -156,37 +153,28 @@ def load_initial(path: str | os.PathLike[str], variant: str | None = None, seed:
     """Returns a network to train further, with what fits of a checkpoint of another network or an older form of it.
 
     Args:
-        path: A checkpoint of irdet's, or one of the authors' released files.
+        path: A checkpoint of irdet's, one of the authors' released files, or the name of a shipped model.
         variant: The network to fill; None for the checkpoint's own.
         seed: Draws what does not fit.
 
     Raises:
-        ModelError: No such file, no checkpoint, or nothing in it fits.
+        ModelError: No such file, no checkpoint, altered, or nothing in it fits.
         UsageError: No such network.
     """
-    path = Path(path)
+    path = _resolve(path)
     content = _read(path)
     if content.get("format") == FORMAT:
-        weights = content.get("model")
-        try:
-            info = ModelInfo.from_json(content["info"])
-        except (KeyError, TypeError) as error:
-            raise ModelError(f"{path} lacks its metadata; it is damaged") from error
-        except ModelError as error:
-            raise ModelError(f"{path}: {error}") from error
+        info, weights = _stored(content, path)
+        _check_digest(info, weights, path)
     else:
         loaded = _import_authors(content, path)
         weights, info = loaded.module.state_dict(), loaded.info
     own = info.variant
-    if not isinstance(weights, Mapping):
-        raise ModelError(f"{path} lacks its weights; it is damaged")
     torch.manual_seed(seed)
     module = create_model(variant or own)
     wanted = module.state_dict()
     fitting = {
-        key: weights[key]
-        for key, tensor in wanted.items()
-        if isinstance(weights.get(key), Tensor) and weights[key].shape == tensor.shape
+        key: weights[key] for key, tensor in wanted.items() if key in weights and weights[key].shape == tensor.shape
     }
     if not fitting:
         raise ModelError(f"{path} ({own}) holds nothing that fits {variant or own}")
@@ -208,8 +196,13 @@ def load_model(model: str | os.PathLike[str]) -> LoadedModel:
         ModelError: No such file, or it does not hold a network.
         UsageError: No model is called that, or there is no checkpoint of it; suggests the nearest name.
     """
+    return load_checkpoint(_resolve(model))[0]
+
+
+def _resolve(model: str | os.PathLike[str]) -> Path:
+    """Returns the file that a name or a path means."""
     if isinstance(model, str) and not Path(model).is_file() and (shipped := shipped_path(model, ".pt")):
-        model = shipped
+        return shipped
     if isinstance(model, str) and not Path(model).is_file() and model in MODELS:
         if graph := shipped_path(model, ".onnx"):
             raise ModelError(
@@ -222,7 +215,25 @@ def load_model(model: str | os.PathLike[str]) -> LoadedModel:
         if model in shipped_models():
             raise UsageError(f"{model} comes as an ONNX file alone: there is no checkpoint of it")
         raise unknown_name("network", model, (*shipped_models(), *MODELS))
-    return load_checkpoint(model)[0]
+    return Path(model)
+
+
+def _stored(content: Mapping[str, Any], path: Path) -> tuple[ModelInfo, Mapping[str, Tensor]]:
+    """Returns the record and the weights of a checkpoint of irdet's."""
+    try:
+        info, weights = ModelInfo.from_json(content["info"]), content["model"]
+    except (KeyError, TypeError) as error:
+        raise ModelError(f"{path} is marked {FORMAT} but lacks its record or its weights; it is damaged") from error
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+    if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise ModelError(f"{path}: its weights are not a table of tensors; the file is damaged")
+    return info, weights
+
+
+def _check_digest(info: ModelInfo, weights: Mapping[str, Tensor], path: Path) -> None:
+    if info.weights_sha256 and info.weights_sha256 != _digest(weights):
+        raise ModelError(f"{path}: the weights are not those of its record (SHA-256 differs); the file was altered")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -124,7 +124,8 @@ def train(
         module.load_state_dict(state["raw"])
         average.module.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
-        scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # of a run on the CPU there is none
+            scaler.load_state_dict(state["scaler"])
         step, top, loss_sum, spent = state["step"], state["best"], state["loss"], state["seconds"]
         mined, origin = state["mined"], state["origin"]
         advance(step)

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
+from irdet.cli.rundir import claimed
 from irdet.core.info import ModelInfo
 from irdet.models import create_model, load_checkpoint, save_checkpoint
 
@@ -68,6 +69,13 @@ def test_a_start_that_may_have_seen_what_is_held_out_is_told(irdet_command: Call
     loaded, _ = load_checkpoint(json.loads(unseen.out)["best"])
     start, _ = load_checkpoint(same["best"])
     assert loaded.info.training["initial"] == start.info.weights_sha256
+
+
+def test_two_runs_do_not_train_in_one_folder(irdet_command: Callable[..., Any], data: Path) -> None:
+    done = json.loads(irdet_command("train", "--data", data, *SMALL, "--json").out)
+    with claimed(Path(done["folder"])):
+        second = irdet_command("train", "--data", data, "--resume", done["folder"])
+    assert second.code == 2 and "another run of irdet is writing there" in second.err
 
 
 def test_what_does_not_fit_is_drawn_by_the_seed(irdet_command: Callable[..., Any], data: Path) -> None:
@@ -128,6 +136,7 @@ def test_a_killed_run_goes_on(data: Path, tmp_path: Path) -> None:
         (["--batch", "1", "--crop", "16"], 2, "batch normalisation"),
         (["--fold", "9"], 2, "fold must lie in 0 to 5"),
         (["--ckpt", "none.pt"], 1, "none.pt"),
+        (["--ckpt", "mlcl-egde"], 2, "did you mean mlcl-edge"),
         (["--epochs", "0"], 2, "epochs"),
         (["--backgrounds", "nowhere"], 2, "nowhere"),
     ],

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from irdet.core.errors import IrdetError, ModelError
+from irdet.core.errors import IrdetError, ModelError, UsageError
 from irdet.core.info import ModelInfo
 from irdet.engines import shipped
 from irdet.models import (
@@ -259,8 +259,17 @@ def test_nothing_that_fits_is_told(tmp_path: Path) -> None:
     content = torch.load(_saved_edge(tmp_path), weights_only=True)
     content["model"] = {"other": torch.zeros(3)}
     torch.save(content, tmp_path / "bare.pt")
+    with pytest.raises(ModelError, match="SHA-256 differs"):
+        load_initial(tmp_path / "bare.pt")
+    content["info"] = ModelInfo.from_json(content["info"]).replace(weights_sha256="").to_json()
+    torch.save(content, tmp_path / "bare.pt")
     with pytest.raises(ModelError, match="nothing that fits mlcl-edge"):
         load_initial(tmp_path / "bare.pt")
+
+
+def test_a_start_is_meant_by_name_too() -> None:
+    with pytest.raises(UsageError, match="did you mean mlcl-edge"):
+        load_initial("mlcl-egde")
 
 
 def _saved_edge(folder: Path) -> Path:
