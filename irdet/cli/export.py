@@ -22,6 +22,7 @@ from irdet.cli.build import (
 )
 from irdet.cli.options import ImgszOption, JsonOption, QuietOption, finite, one_model
 from irdet.core.errors import UsageError
+from irdet.export.limits import HALF_SCALE_OPSET
 
 if TYPE_CHECKING:
     from irdet.export.gate import Verdict
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 #: Size of the graph's input where neither --imgsz nor --dynamic is given (width, height).
 SIZE = (512, 512)
 
-#: ONNX opset where none is asked for: what TensorRT 8.6 reads, and what half scales of Q/DQ need.
-OPSET, HALF_SCALE_OPSET = 17, 19
+#: ONNX opset where none is asked for: what TensorRT 8.6 reads.
+OPSET = 17
 
 #: Frames to calibrate on where no number is given.
 CALIB_IMAGES = 128

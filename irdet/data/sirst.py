@@ -165,10 +165,13 @@ def load_dataset(path: str | Path, split: str | None = None, *, empty_truth: boo
 def _resolve(path: Path, split: str | None, empty_truth: bool) -> tuple[Path, Path | None]:
     """Returns the folder that holds images and masks, and the index that narrows it, if any."""
     if split is None:
-        if _layout(path) is None and not empty_truth:
+        if _layout(path) is None:
             base = path if _parts(path) else path / "data"
-            if parts := _parts(base):
+            parts = _parts(base)
+            if parts and not empty_truth:
                 raise UsageError(f"{path} has the parts {', '.join(parts)}: choose one with split")
+            if parts and not any(map(is_image, path.iterdir())):
+                raise UsageError(f"{path} has the parts {', '.join(parts)}: give the folder of one, {base / parts[0]}")
         return path, None
     for folder in (path / split, path / "data" / split):
         if _layout(folder) is not None or (empty_truth and folder.is_dir()):

@@ -66,6 +66,9 @@ class Limits:
 #: Oldest opset that any of them is documented to read.
 OLDEST_OPSET = 9
 
+#: Half scales of Q/DQ came with this opset (TensorRT 10 reads it).
+HALF_SCALE_OPSET = 19
+
 #: Target of the lint -> its limits.
 LIMITS = {
     "tensorrt-8.6": Limits("TensorRT 8.6", 17, _OPERATORS_8_6, _TYPES, False, False, False, False, False),

@@ -20,12 +20,9 @@ from irdet.core.errors import IrdetError, ModelError, unknown_name
 from irdet.core.extras import require
 from irdet.core.info import METADATA_KEY, ModelInfo
 from irdet.engines.tensorrt.build import PROFILE
-from irdet.export.limits import LIMITS, OLDEST_OPSET, Limits
+from irdet.export.limits import HALF_SCALE_OPSET, LIMITS, OLDEST_OPSET, Limits
 
 Severity = Literal["error", "warning"]
-
-#: Half scales of Q/DQ came with this opset.
-HALF_SCALE_OPSET = 19
 
 _PURPOSE = "checking an ONNX file"
 _EXPORT = "export the network again with irdet export"

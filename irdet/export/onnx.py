@@ -86,6 +86,15 @@ class Exported:
     warnings: tuple[str, ...] = ()
 
 
+def check_stride(model: LoadedModel, options: OnnxOptions) -> None:
+    """Raises UsageError where the size asked for is none that the network takes."""
+    stride = model.info.stride
+    if options.size and (options.size[0] % stride or options.size[1] % stride):
+        raise UsageError(
+            f"size {options.size[0]}x{options.size[1]}: {model.info.variant} takes multiples of {stride} px"
+        )
+
+
 def export_onnx(
     model: LoadedModel, path: str | Path, options: OnnxOptions | None = None, *, data: Path | None = None
 ) -> Exported:
@@ -110,11 +119,8 @@ def export_onnx(
     require("onnxruntime", "cpu", "checking the exported model")
     options = options or OnnxOptions()
     path = Path(path)
+    check_stride(model, options)
     stride = model.info.stride
-    if options.size and (options.size[0] % stride or options.size[1] % stride):
-        raise UsageError(
-            f"size {options.size[0]}x{options.size[1]}: {model.info.variant} takes multiples of {stride} px"
-        )
     size = (options.size[1], options.size[0]) if options.size else None
     frames = check_frames(size, stride, data)
     info = model.info.replace(
@@ -124,6 +130,7 @@ def export_onnx(
         opset=options.opset,
         irdet_version=__version__,
         training={**model.info.training, "threshold": model.info.threshold},
+        metrics=_moved(model.info),
     )
 
     with tempfile.TemporaryDirectory(prefix="irdet-export-") as folder:
@@ -206,6 +213,20 @@ def _space_to_depth(opset: int) -> Iterator[None]:
         yield
     finally:
         exporter.unregister_custom_op_symbolic("aten::pixel_unshuffle", opset)
+
+
+def _moved(info: ModelInfo) -> dict[str, Any]:
+    """Returns a record's figures with the thresholds that they have where the model's own has become 0.5."""
+    own = info.threshold
+
+    def moved(value: object) -> object:
+        # Odds are divided, as by the last bias.
+        return value * (1 - own) / (value * (1 - own) + (1 - value) * own) if isinstance(value, float) else value
+
+    return {
+        part: {**figures, "threshold": moved(figures["threshold"])} if "threshold" in figures else figures
+        for part, figures in info.metrics.items()
+    }
 
 
 def reference(model: LoadedModel, frames: NDArray[np.uint8]) -> NDArray[np.float32]:

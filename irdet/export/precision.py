@@ -22,15 +22,13 @@ from irdet.engines.probe import as_batch
 from irdet.export import fp16, gate, int8
 from irdet.export.calibration import Calibration, Parts, calibrate, deal, observe, prepared
 from irdet.export.frames import check_frames
+from irdet.export.limits import HALF_SCALE_OPSET
 from irdet.export.lint import lint_own
-from irdet.export.onnx import Exported, OnnxOptions, export_onnx, label, publish, record
+from irdet.export.onnx import Exported, OnnxOptions, check_stride, export_onnx, label, publish, record
 from irdet.models import LoadedModel
 
 #: What IoU may lose unless the user says otherwise.
 MAX_DROP = {"fp16": 0.002, "int8": 0.01, "int8+fp16": 0.01}
-
-#: Half scales of Q/DQ came with this opset (TensorRT 10 reads it).
-HALF_SCALE_OPSET = 19
 
 #: Shows how far a stage is: `with stage("calibrating", 64) as advance: advance()`.
 Stage = Callable[[str, int], AbstractContextManager[Callable[[], object]]]
@@ -142,6 +140,7 @@ def export_reduced(
         raise UsageError(
             f"--int8 with --fp16 needs opset {HALF_SCALE_OPSET} or later (TensorRT 10), not {options.opset}"
         )
+    check_stride(model, options)
     path, stage = Path(path), stage or _silent
     source = precision.calib or data
     parts = source and deal(source, precision.calib_images, data if precision.calib else None)

@@ -71,6 +71,7 @@ def test_default_is_the_shipped_model_at_512(
         (["--ckpt", "best.pt", "--dynamic", "--imgsz", "64"], 2, "one of them"),
         (["--ckpt", "best.pt", "--dynamic", "--batch", "2"], 2, "any batch"),
         (["--ckpt", "best.pt", "--imgsz", "100"], 2, "multiples of 16"),
+        (["--ckpt", "best.pt", "--imgsz", "100", "--fp16"], 2, "multiples of 16"),
         (["--ckpt", "best.pt", "--opset", "9"], 2, "opset 9"),
         (["--ckpt", "best.pt", "--opset", "0"], 2, "--opset"),
         (["--ckpt", "best.pt", "--int8-target", "cpu"], 2, "--int8-target is for --int8"),

@@ -58,8 +58,10 @@ def test_a_folder_of_parts_is_not_read_as_one(tmp_path: Path) -> None:
     build(tmp_path / "data" / "train", range(1, 4), "image mask")
     build(tmp_path / "data" / "test", range(7, 9), "image mask")
     for path in (tmp_path, tmp_path / "data"):
-        with pytest.raises(UsageError, match="parts test, train"):
+        with pytest.raises(UsageError, match="parts test, train: choose one with split"):
             load_dataset(path)
+        with pytest.raises(UsageError, match=r"parts test, train: give the folder of one, .*data/test"):
+            load_dataset(path, empty_truth=True)
 
 
 @pytest.mark.parametrize("index", ["train.txt", "img_idx/train.txt", "splits/train.txt", "img_idx/train_NUDT.txt"])
