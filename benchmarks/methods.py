@@ -82,7 +82,7 @@ REMARKS = (
     "networks of 3,808 crops are far from finished, and so below what is published (resnet20-fpn 0.60 at its best "
     "threshold). At that budget local contrast by itself does not decide: `mlcl-base` lies above `resnet20-fpn` "
     "and `mlcl-small` below it, by less than one scene can move. `alcnet` learns the slowest. `mlcl-edge` and "
-    "base-v4 have seen 53 and 24 times as many crops."
+    "base-v4 have seen 57 and 24 times as many crops."
 )
 
 Labelled = tuple[NDArray[np.generic], NDArray[np.bool_]]

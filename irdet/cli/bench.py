@@ -167,12 +167,13 @@ def bench(
             idle=1e-3 * idle_ms,
             targets=targets,
         )
+        # Before the minutes that measuring takes: a folder that cannot be made is told first.
+        folder = new_run("bench", name or Path(named[0]).stem.partition("@")[0], exist_ok)
         if data is not None:
             accuracy = _accuracy(opened, data, split, quiet)
         with progress("measuring", ROUNDS, quiet) as advance:
             found = run(opened, options, fresh=fresh, accuracy=accuracy, advance=advance)
 
-    folder = new_run("bench", name or Path(named[0]).stem.partition("@")[0], exist_ok)
     files = [save_record(folder / "bench.json", found)]
     try:
         files.append(save_picture(folder / "latency.png", found))

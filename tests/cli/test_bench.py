@@ -82,6 +82,7 @@ def test_gates(bench: Callable[..., Any], tmp_path: Path) -> None:
         (("--max-p99-ms", "nan"), "--max-p99-ms nan: give a finite number"),
         (("--min-iou", "nan"), "--min-iou nan: give a finite number"),
         (("--idle-ms", "inf"), "--idle-ms inf: give a finite number"),
+        (("tophat", "--no-fresh", "--name", "a/b"), "must be a folder name without path"),
     ],
 )
 def test_misuse_in_one_line(bench: Callable[..., Any], words: tuple[str, ...], told: str, tmp_path: Path) -> None:
