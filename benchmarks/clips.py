@@ -10,7 +10,6 @@ clip's frame with the most false targets is written, annotated.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,34 +17,9 @@ from pathlib import Path
 import cv2
 
 from irdet import Detector, Preprocessor, open_engine, open_source
-from irdet.core.targets import Target
+from irdet.evaluation.video import MARGIN, read_truth
 from irdet.runtime.detector import Detection
 from irdet.runtime.draw import annotate
-
-#: The boxes are loose, and so is the measure: pixels by which they are grown.
-MARGIN = 3.0
-
-
-@dataclass(frozen=True)
-class Box:
-    """Where the one target of a frame is, px: the left upper corner, and the size."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-
-    def holds(self, target: Target) -> bool:
-        """Tells whether a target counts as the one in the box."""
-        return (
-            -MARGIN <= target.x - self.x <= self.width + MARGIN and -MARGIN <= target.y - self.y <= self.height + MARGIN
-        )
-
-
-def read_boxes(clip: Path) -> dict[int, Box]:
-    """Returns the boxes of a clip by frame."""
-    with clip.with_suffix(".csv").open(newline="") as file:
-        return {int(row["frame0"]): Box(*(float(row[k]) for k in ("x", "y", "w", "h"))) for row in csv.DictReader(file)}
 
 
 @dataclass(frozen=True)
@@ -68,7 +42,7 @@ class ClipResult:
 
 def measure(clip: Path, detector: Detector, stride: int) -> tuple[ClipResult, Detection | None]:
     """Runs a detector over a clip; also returns the frame with the most false targets."""
-    boxes, preprocess = read_boxes(clip), Preprocessor()
+    boxes, preprocess = read_truth(clip.with_suffix(".csv")).boxes, Preprocessor()
     frames = found = false = 0
     worst: tuple[int, Detection | None] = (0, None)
     with open_source(clip) as source:
@@ -76,7 +50,8 @@ def measure(clip: Path, detector: Detector, stride: int) -> tuple[ClipResult, De
             if raw.index % stride or raw.index not in boxes:
                 continue
             detection = detector.detect(raw.prepare(preprocess))
-            inside = [boxes[raw.index].holds(target) for target in detection.targets]
+            (box,) = boxes[raw.index]
+            inside = [box.holds((target.x, target.y), MARGIN) for target in detection.targets]
             frames += 1
             found += any(inside)
             false += len(inside) - sum(inside)

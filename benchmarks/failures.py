@@ -16,13 +16,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from clips import read_boxes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from irdet import Detector, Preprocessor, open_engine, open_source
 from irdet.core.targets import extract_targets
 from irdet.data.sirst import load_dataset
+from irdet.evaluation.video import MARGIN, read_truth
 
 #: Pictures of a row, half their side in pixels of the frame, and every so many frames of a clip are looked at.
 COLUMNS, HALF, STRIDE = 8, 24, 25
@@ -72,16 +72,16 @@ def false(detector: Detector, data: Path) -> Iterator[Failure]:
 def of_clips(detector: Detector, folder: Path) -> Iterator[Failure]:
     """Yields false targets of clips, one of each place."""
     for path in sorted(folder.glob("*.mp4")):
-        truth, places, preprocess = read_boxes(path), [], Preprocessor()
+        truth, places, preprocess = read_truth(path.with_suffix(".csv")).boxes, [], Preprocessor()
         with open_source(path) as source:
             for frame in source:
-                box = truth.get(frame.index)
-                if box is None or frame.index % STRIDE:
+                if frame.index not in truth or frame.index % STRIDE:
                     continue
+                (box,) = truth[frame.index]
                 pixels = preprocess(frame.pixels)
                 for one in detector.detect(pixels).targets:
                     known = any(np.hypot(one.x - x, one.y - y) < 4 * NEAR for x, y in places)
-                    if not known and not box.holds(one):
+                    if not known and not box.holds((one.x, one.y), MARGIN):
                         places.append((one.x, one.y))
                         yield Failure(
                             one.score, f"{path.stem}\nfalse, {one.score:.2f}", cut(pixels.pixels, one.x, one.y)
