@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -51,7 +52,15 @@ from irdet.cli.source_options import (
     source_options,
 )
 from irdet.cli.track_options import StabiliseOption, TrackerOption, TrackOption, outcome, tracker_options
-from irdet.cli.watch_options import LIVE_HEARTBEAT, HeartbeatOption, MaxStallOption, Signals, first_frame, signals
+from irdet.cli.watch_options import (
+    LIVE_HEARTBEAT,
+    HeartbeatOption,
+    MaxStallOption,
+    Signals,
+    first_frame,
+    signals,
+    waited_for,
+)
 from irdet.core.errors import IrdetError, UsageError
 
 if TYPE_CHECKING:
@@ -59,7 +68,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from irdet.core.targets import Target
-    from irdet.engines import Engine
+    from irdet.engines import BaseEngine
     from irdet.runtime.detector import Detection
     from irdet.runtime.pipeline import RunSummary
     from irdet.runtime.provenance import Provenance
@@ -69,6 +78,9 @@ if TYPE_CHECKING:
 
 #: Rows of the table of targets.
 MAX_ROWS = 20
+
+#: Bytes of a source by which it is told from another one of its name.
+HEAD_BYTES = 1 << 12
 
 
 def infer(
@@ -145,7 +157,7 @@ def infer(
         raise UsageError("--stdout and --json both want standard output: give one of them")
     if resume is not None and output is not None:
         raise UsageError("--resume goes on in the run's own folder: leave --output out")
-    results = Results(not no_video, masks, track, coco, stdout, udp, rotate, resume is not None)
+    results = Results(not no_video, masks, track, coco, stdout, udp, rotate, resume is not None, stride)
     if not track and (stabilise or tracker):
         raise UsageError(f"{'--stabilise' if stabilise else '--tracker'} is about tracks: add --track")
 
@@ -154,7 +166,8 @@ def infer(
     from irdet.engines import open_engine
 
     tracking = tracker_options(tracker) if track else None
-    preprocessor = Preprocessor(range_, normalise, None if nuc is None else read_correction(nuc))
+    correction = None if nuc is None else read_correction(nuc)
+    preprocessor = Preprocessor(range_, normalise, correction)
     taken = source_options(
         start=start,
         stride=stride,
@@ -187,10 +200,11 @@ def infer(
         if not quiet:
             console().print(line, markup=False, soft_wrap=True)
 
-    def provenance(engine: Engine) -> Provenance:
+    def provenance(engine: BaseEngine) -> Provenance:
         return Provenance(
             irdet=__version__,
             source=redacted(source),
+            source_sha256=_head(Path(source)),
             model=engine.info.variant,
             weights_sha256=engine.info.weights_sha256 or _digest("--model", _file(model)) or "",
             precision=engine.info.precision,
@@ -209,9 +223,15 @@ def infer(
             nuc_sha256=_digest("--nuc", nuc),
             start=start,
             stride=stride,
-            fps=fps,
+            frame_rate=fps,
             raw=None if taken.raw is None else str(taken.raw),
         )
+
+    def model_opened() -> BaseEngine:
+        try:
+            return waited_for(opening, stop)
+        except Stalled as error:
+            _give_up(error, stop)
 
     follower = None if tracking is None else Follower(tracking, stabilise)
     window = WindowSink(f"irdet: {redacted(source)}") if show else None
@@ -221,7 +241,7 @@ def infer(
         if resume is not None:
             if resume.is_dir():
                 held.enter_context(claimed(resume))
-                made = provenance(opening.result())
+                made = provenance(model_opened())
                 made.check(resume)
             done = last_complete(resume)
         try:
@@ -242,12 +262,15 @@ def infer(
             return
         except Stalled as error:
             _give_up(error, stop)
-        frames, engine = held.enter_context(opened), held.enter_context(opening.result())
+        frames, engine = held.enter_context(opened), held.enter_context(model_opened())
         if resume is not None and frames.live:
             raise UsageError(f"--resume is for what can be read again, and {frames.name} is live")
         if done is not None:
             _same(frames, done, f"--resume {resume}")
             preprocessor.begin(done.range)
+        if correction is not None and correction.gain.shape[::-1] != frames.size:
+            (height, width), (wide, high) = correction.gain.shape, frames.size
+            raise UsageError(f"--nuc {nuc}: {width}x{height} px does not fit frames of {wide}x{high} px")
         if not frames.live and frames.length != 1:
             engine.spread()  # nobody waits for a single frame
         detector = Detector(
@@ -271,10 +294,10 @@ def infer(
             folder = run_folder(output, "infer", frames.name, exist_ok)
             held.enter_context(claimed(folder))
         sinks = results.sinks(folder, frames)
-        _spare(source, folder, sinks)
+        read = _spare(source, folder, sinks)
         made = made or provenance(engine)
         if resume is None:
-            clear(folder)
+            clear(folder, read)
         if done is None:
             made.write(folder)
         frames.skipped.listen(tell_skipped)
@@ -303,7 +326,7 @@ def infer(
     files = [path for path in (folder / RECORD, *(sink.path for sink in sinks)) if path is not None and path.exists()]
     if as_json:
         tracked = {} if follower is None else {"tracks": follower.summary().to_dict()}
-        print_json({**made.to_dict(), **summary.to_dict(), **tracked, "files": files})
+        print_json({**summary.to_dict(), **made.to_dict(), **tracked, "files": files})
     elif stdout:
         tell(_outcome(summary))
     else:
@@ -346,6 +369,14 @@ def _file(model: str | None) -> Path | None:
     return path if path is not None and path.is_file() else None
 
 
+def _head(path: Path) -> str | None:
+    """Returns the digest of the first bytes of a file, which a recording that still grows keeps; else None."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.sha256(file.read(HEAD_BYTES)).hexdigest()
+
+
 def _digest(option: str, path: Path | None) -> str | None:
     if path is None:
         return None
@@ -368,14 +399,15 @@ def _read_mask(path: Path, size: tuple[int, int], max_pixels: int) -> NDArray[np
     return pixels != 0 if pixels.ndim == 2 else (pixels[:, :, :3] != 0).any(axis=2)
 
 
-def _spare(source: str, folder: Path, sinks: list[Sink]) -> None:
-    """Refuses to write over what is read, which --exist-ok would allow: files, and folders of pictures."""
+def _spare(source: str, folder: Path, sinks: list[Sink]) -> set[Path]:
+    """Refuses to write over what is read, which --exist-ok would allow; returns it: files, and folders of pictures."""
     read = {Path(one) for one in ([source] if os.path.exists(source) else glob.glob(source, recursive=True))}
     read = {one for one in read if one.exists()}  # not links into nowhere
     read |= {one.parent for one in read if one.is_file() and one.parent.resolve() != folder.resolve()}
     for sink in sinks:
         if sink.path is not None and sink.path.exists() and any(map(sink.path.samefile, read)):
             raise UsageError(f"{source} would be overwritten by its own results: choose another --output")
+    return {one.resolve() for one in read}
 
 
 def _describe(source: Source) -> str:

@@ -83,6 +83,7 @@ class Results:
         udp: Where datagrams go.
         rotate: When new files begin.
         resumed: Files of an earlier run are gone on with.
+        stride: Every so many frames one is searched.
     """
 
     pictures: bool
@@ -93,6 +94,7 @@ class Results:
     udp: str | None
     rotate: str | None
     resumed: bool
+    stride: int = 1
 
     def __post_init__(self) -> None:
         """Refuses what does not go together."""
@@ -135,6 +137,9 @@ class Results:
         from irdet.runtime.track_sinks import MotSink, TrackCsvSink, TrackLinesSink
 
         done: list[tuple[int, str]] = []
+        begun = self.resumed and (folder / "targets.jsonl").exists() and (folder / "targets.jsonl").stat().st_size
+        if begun and self.masks and not (folder / "masks").is_dir():
+            raise UsageError("--masks: the run to go on with wrote none, so some would be missing: leave it out")
         if self.resumed and not source.is_video:
             done = [(one.frame, one.source or "") for one in finished(folder)]
         # A frame is done when its line is there, so what --resume does not make anew comes before it.
@@ -155,5 +160,6 @@ class Results:
             sinks.append(CocoSink(folder / "coco.json"))
         if self.pictures and source.is_video:
             video = folder / "annotated.mkv"
-            sinks.append(VideoSink(free_name(video) if self.resumed else video, source.fps))
+            rate = source.fps and source.fps / self.stride  # so that it plays as fast as the source
+            sinks.append(VideoSink(free_name(video) if self.resumed else video, rate))
         return sinks

@@ -103,8 +103,6 @@ def first_frame(open_it: Callable[[], _T], stop: Signals, max_stall: float | Non
         Stalled: No frame came; the thread that waits for it hangs, so end the process.
         IrdetError: Whatever `open_it` raises.
     """
-    from irdet.runtime.pipeline import TICK, Stalled
-
     opening: Future[_T] = Future()
 
     def run() -> None:
@@ -116,6 +114,26 @@ def first_frame(open_it: Callable[[], _T], stop: Signals, max_stall: float | Non
     if sys.platform == "darwin" and max_stall is None:
         return open_it()  # macOS asks for leave to use a camera in the main thread alone
     threading.Thread(target=run, name="irdet-open", daemon=True).start()
+    return waited_for(opening, stop, max_stall)
+
+
+def waited_for(opening: Future[_T], stop: Signals, max_stall: float | None = None) -> _T:
+    """Waits for what is opened in another thread, and ends the wait where a signal comes.
+
+    Args:
+        opening: What is waited for.
+        stop: Ends the wait.
+        max_stall: Seconds to wait at most for a source; None for ever.
+
+    Returns:
+        The result.
+
+    Raises:
+        Stalled: It was not there when the wait ended, and its thread may hang, so end the process.
+        IrdetError: Whatever the opening raised.
+    """
+    from irdet.runtime.pipeline import TICK, Stalled
+
     begun = time.monotonic()
     while not (done := wait_for((opening,), TICK).done) or (stop() and opening.exception() is not None):
         if stop():  # also where it failed because of the signal: Ctrl-C ends what feeds a pipe, too

@@ -25,6 +25,7 @@ class Provenance:
     Attributes:
         irdet: Version of irdet.
         source: What was searched, without passwords.
+        source_sha256: SHA-256 of the first bytes of that where it is a file: its name may be that of another clip.
         model: Variant of the model.
         weights_sha256: SHA-256 over its weights, or over its file where that holds no record; "" for a method.
         precision: Of the model.
@@ -43,12 +44,13 @@ class Provenance:
         nuc_sha256: SHA-256 of that file.
         start: Number of the first frame.
         stride: Every so many frames one is searched.
-        fps: Frames per second, in place of what the source tells.
+        frame_rate: Frames per second, in place of what the source tells.
         raw: How frames without a header lie; None where the source has headers.
     """
 
     irdet: str
     source: str
+    source_sha256: str | None
     model: str
     weights_sha256: str
     precision: str
@@ -67,7 +69,7 @@ class Provenance:
     nuc_sha256: str | None
     start: int
     stride: int
-    fps: float | None
+    frame_rate: float | None
     raw: str | None
 
     def to_dict(self) -> dict[str, Any]:
@@ -102,6 +104,11 @@ class Provenance:
             raise IrdetError(f"{path} is no record of a run; take it away to go on without a comparison")
         for name, mine in self.to_dict().items():
             if name not in _FREE and name in theirs and theirs[name] != mine:
+                if name == "source_sha256":
+                    raise UsageError(
+                        f"--resume {folder}: {self.source} is not the {theirs.get('source')} of that run: "
+                        "give the source of that run"
+                    )
                 raise UsageError(
                     f"--resume {folder}: {name} was {json.dumps(theirs[name])} in that run and is {json.dumps(mine)} "
                     "here: give the model and the options of that run, as they were"

@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,8 +23,11 @@ _WHOLE = ("coco.json", "tracks.jsonl", "part-0001")
 #: Records of a run beside that of its options.
 _RESULTS = ("targets.jsonl", "targets.csv", "tracks.jsonl", "tracks.csv", "tracks.mot.txt", "coco.json")
 
+#: Folders of pictures.
+_PICTURES = ("masks", "annotated")
+
 #: What there is before the first line.
-_BEFORE = {RECORD, "masks", "annotated"}
+_BEFORE = {RECORD, *_PICTURES}
 
 #: No frame has a longer number.
 _DIGITS = 18
@@ -97,15 +100,26 @@ def resume(folder: Path) -> Done | None:
     return done
 
 
-def clear(folder: Path) -> None:
-    """Takes away the records of the run that a folder held before: mixed with those of the next they would mislead.
+def clear(folder: Path, spared: Collection[Path] = ()) -> None:
+    """Takes away what a run that a folder held before has left: mixed with what the next one writes it would mislead.
+
+    Args:
+        folder: The folder of both.
+        spared: Files, and folders of files, that the next run reads; absolute.
 
     Raises:
-        IrdetError: They cannot be taken away.
+        IrdetError: Something cannot be taken away.
     """
     try:
-        for name in (RECORD, *_RESULTS):
-            (folder / name).unlink(missing_ok=True)
+        for part in (folder, *folder.glob("part-[0-9]*")):
+            own = [part / name for name in (RECORD, *_RESULTS)] + list(part.glob("annotated*.mkv"))
+            own += [picture for kind in _PICTURES for picture in (part / kind).glob("*.png")]
+            for path in own:
+                if not {path.resolve(), path.parent.resolve()} & set(spared):
+                    path.unlink(missing_ok=True)
+            for empty in (*(part / kind for kind in _PICTURES), *([part] if part != folder else [])):
+                with contextlib.suppress(OSError):  # not empty, or not there
+                    empty.rmdir()
     except OSError as error:
         raise IrdetError(f"cannot write to {folder}: {error.strerror or error}") from error
 

@@ -18,6 +18,7 @@ import pytest
 from numpy.typing import NDArray
 
 from irdet.core.errors import IrdetError
+from irdet.core.nuc import identity
 from irdet.runtime import sinks
 from irdet.runtime.sources import open_source
 
@@ -355,6 +356,66 @@ def test_a_run_in_a_used_folder_leaves_nothing_of_the_one_before(
     assert irdet_command("infer", bad, "-o", out, "--exist-ok", "--threshold", "0.9", *words).code == 1
     assert sorted(path.name for path in out.iterdir()) == ["run.json"]
     assert irdet_command("infer", good, "--resume", out, "--threshold", "0.9", *words).code == 0 and numbers(out) == [0]
+
+
+@pytest.mark.parametrize("source", ["good", "out"])
+def test_what_a_run_reads_is_not_cleared_for_it(tmp_path: Path, irdet_command: Callable[..., Any], source: str) -> None:
+    """Pictures of an earlier run may be read by the next one, in the same folder."""
+    out = tmp_path / "out"
+    (out / "annotated").mkdir(parents=True)
+    (tmp_path / "good").mkdir()
+    for path in (out / "annotated" / "0.png", tmp_path / "good" / "7.png"):
+        cv2.imwrite(str(path), frame(0))
+    (out / "part-0003" / "masks").mkdir(parents=True)
+    (out / "part-0003" / "masks" / "5.png").touch()
+    (out / "part-0003" / "notes.txt").touch()
+    read = out / "annotated" if source == "out" else tmp_path / "good"
+    words = ("infer", read, "-o", out, "--exist-ok", "--model", "tophat", "--no-video", "-q")
+    assert irdet_command(*words).code == 0
+    assert (out / "annotated" / "0.png").exists() == (source == "out")
+    assert (out / "part-0003" / "notes.txt").exists() and not (out / "part-0003" / "masks").exists()
+
+
+def test_resume_tells_clips_of_one_name_apart(tmp_path: Path, irdet_command: Callable[..., Any]) -> None:
+    """As of cameras that write video.raw into a folder for each day."""
+    out = tmp_path / "out"
+    for day in "ab":
+        (tmp_path / day).mkdir()
+        (tmp_path / day / "clip.raw").write_bytes(b"".join(frame(n + ord(day)).tobytes() for n in range(4)))
+    words = ("--model", "tophat", "--no-video", "-q", *RAW)
+    assert irdet_command("infer", tmp_path / "a" / "clip.raw", "-o", out, "--limit", "2", *words).code == 0
+    result = irdet_command("infer", tmp_path / "b" / "clip.raw", "--resume", out, *words)
+    assert result.code == 2 and "is not the" in result.err and numbers(out) == [0, 1]
+    masks = irdet_command("infer", tmp_path / "a" / "clip.raw", "--resume", out, "--masks", *words)
+    assert masks.code == 2 and "--masks: the run to go on with wrote none" in masks.err
+    (tmp_path / "a" / "clip.raw").rename(tmp_path / "clip.raw")
+    assert irdet_command("infer", tmp_path / "clip.raw", "--resume", out, *words).code == 0
+    assert numbers(out) == [0, 1, 2, 3]
+
+
+def test_a_correction_of_another_size_is_told_at_once(tmp_path: Path, irdet_command: Callable[..., Any]) -> None:
+    identity((8, 8)).write(tmp_path / "camera.npz")
+    out = tmp_path / "out"
+    result = irdet_command(
+        *("infer", raw_file(tmp_path / "clip.raw", 4), "-o", out, "--nuc", tmp_path / "camera.npz"),
+        *("--model", "tophat", *RAW),
+    )
+    assert result.code == 2 and f"8x8 px does not fit frames of {WIDTH}x{HEIGHT} px" in result.err
+    assert result.err.count("\n") == 1 and not out.exists()
+
+
+def test_json_tells_the_rate_that_was_reached_and_the_one_that_was_given(
+    tmp_path: Path, irdet_command: Callable[..., Any]
+) -> None:
+    source, out = raw_file(tmp_path / "clip.raw", 4), tmp_path / "out"
+    done = irdet_command(
+        "infer", source, "-o", out, "--fps", "12", "--model", "tophat", "--json", "--stride", "2", *RAW
+    )
+    told, record = json.loads(done.out), json.loads((out / "run.json").read_text())
+    assert record["frame_rate"] == told["frame_rate"] == 12 and told["fps"] != 12
+    assert record["source"] == told["source"] == str(source)
+    with open_source(out / "annotated.mkv") as video:
+        assert video.fps == 6, "it plays as fast as its source"
 
 
 def test_resume_reads_raw_frames_as_before(tmp_path: Path, irdet_command: Callable[..., Any]) -> None:

@@ -15,6 +15,7 @@ from irdet.runtime.provenance import NAME, Provenance
 RUN = Provenance(
     irdet="0.1.0",
     source="clip.mkv",
+    source_sha256=None,
     model="mlcl-edge",
     weights_sha256="ab",
     precision="fp32",
@@ -33,7 +34,7 @@ RUN = Provenance(
     nuc_sha256=None,
     start=0,
     stride=1,
-    fps=None,
+    frame_rate=None,
     raw=None,
 )
 
@@ -62,7 +63,8 @@ OTHER: dict[str, Any] = {
     "nuc_sha256": "01",
     "start": 4,
     "stride": 2,
-    "fps": 3.0,
+    "frame_rate": 3.0,
+    "source_sha256": "23",
     "raw": "48x64 uint16be",
 }
 
@@ -88,7 +90,8 @@ def test_what_may_not(tmp_path: Path, name: str) -> None:
     other = dataclasses.replace(RUN, **{name: OTHER[name]})
     for first, second in ((RUN, other), (other, RUN)):
         first.write(tmp_path)
-        with pytest.raises(UsageError, match=f"{name} was .* in that run and is .* here") as error:
+        told = "is not the .* of that run" if name == "source_sha256" else f"{name} was .* in that run and is .* here"
+        with pytest.raises(UsageError, match=told) as error:
             second.check(tmp_path)
         assert "\n" not in str(error.value)
         first.check(tmp_path)
