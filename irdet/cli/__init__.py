@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from irdet import __version__
+from irdet.cli.console import plain
 from irdet.core.errors import IrdetError
 from irdet.core.extras import explained
 
@@ -125,11 +126,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    print("irdet: " + " ".join(message.split()), file=sys.stderr)
+    print("irdet: " + plain(" ".join(message.split())), file=sys.stderr)
     return code
 
 
 def _usage(error: Any) -> str:
     """Words Typer's message so that it says which command was meant and where its help is."""
     command = error.ctx.command_path if getattr(error, "ctx", None) else "irdet"
-    return f"{error.format_message().rstrip('.')} (see {command} --help)"
+    told = error.format_message().rstrip(".") or "name one of its commands"
+    return f"{told} (see {command} --help)"

@@ -22,6 +22,7 @@ from irdet.cli.options import (
 from irdet.core.errors import IrdetError, MissingDependency, UsageError
 
 if TYPE_CHECKING:
+    from irdet.data.sirst import Dataset
     from irdet.engines.base import BaseEngine
     from irdet.evaluation.bench.fresh import FreshRun
     from irdet.evaluation.bench.measure import Bench, Measured
@@ -132,6 +133,7 @@ def bench(
     """
     from irdet.cli.console import console, print_json, progress
     from irdet.cli.rundir import new_run
+    from irdet.data.sirst import load_dataset
     from irdet.engines import open_engine
     from irdet.engines.base import DEVICES
     from irdet.evaluation.bench.fresh import run_fresh
@@ -144,6 +146,9 @@ def bench(
     named = [*(models or ()), *(engine or ())] or ["mlcl-edge"]
     if twice := {one for one in named if named.count(one) > 1}:
         raise UsageError(f"{', '.join(sorted(twice))} is named twice")
+    if export_times is not None and export_times.is_dir():
+        raise UsageError(f"--export-times {export_times}: is a folder, not a file")
+    dataset = None if data is None else load_dataset(data, split)
     accuracy: dict[str, MetricsResult] = {}
     fresh: dict[str, FreshRun] = {}
     with ExitStack() as closing:
@@ -169,8 +174,8 @@ def bench(
         )
         # Before the minutes that measuring takes: a folder that cannot be made is told first.
         folder = new_run("bench", name or Path(named[0]).stem.partition("@")[0], exist_ok)
-        if data is not None:
-            accuracy = _accuracy(opened, data, split, quiet)
+        if dataset is not None:
+            accuracy = _accuracy(opened, dataset, quiet)
         with progress("measuring", ROUNDS, quiet) as advance:
             found = run(opened, options, fresh=fresh, accuracy=accuracy, advance=advance)
 
@@ -200,15 +205,11 @@ def _size(engine: BaseEngine) -> tuple[int, int]:
     return engine.info.width or width, engine.info.height or height
 
 
-def _accuracy(
-    engines: list[tuple[str, BaseEngine]], data: Path, split: str | None, quiet: bool
-) -> dict[str, MetricsResult]:
+def _accuracy(engines: list[tuple[str, BaseEngine]], dataset: Dataset, quiet: bool) -> dict[str, MetricsResult]:
     from irdet.cli.console import progress
-    from irdet.data.sirst import load_dataset
     from irdet.evaluation.evaluate import evaluate
     from irdet.runtime.detector import Detector
 
-    dataset = load_dataset(data, split)
     found = {}
     for name, engine in engines:
         with progress(f"accuracy of {name}", len(dataset), quiet) as advance:

@@ -119,7 +119,7 @@ def calibrate(
     }
     if as_json:
         print_json(record)
-    elif not quiet:
+    else:
         out().print(
             f"{output}: {width}x{height} px, {record['bad_pixels']} bad; gain differs by {record['gain_std']:.4f}, "
             f"offset by {record['offset_std']:.2f} counts (standard deviations)",

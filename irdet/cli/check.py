@@ -39,6 +39,8 @@ def check(
 
     if (file := one_model(model, given)) is None:
         raise UsageError("name the .onnx file to check")
+    if target.removeprefix("tensorrt-").partition(".")[0] in ("10", "11"):  # what holds for one of these holds for all
+        target = target.partition(".")[0]
     target = {"tensorrt-rtx": "rtx"}.get(target, f"tensorrt-{target}" if target[:1].isdigit() else target)
     if target not in LIMITS:
         raise UsageError(f"--for {target}: choose {', '.join(LIMITS)}")

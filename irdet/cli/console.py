@@ -42,7 +42,7 @@ def out() -> Console:
 
 def tell_skipped(one: Skipped) -> None:
     """Tells on stderr of frames that could not be had."""
-    console().print(f"skipped: {one.reason}", markup=False, soft_wrap=True)
+    console().print(f"skipped: {plain(one.reason)}", markup=False, soft_wrap=True)
 
 
 def counted(number: int, what: str) -> str:
@@ -69,7 +69,7 @@ def print_table(title: str, rows: Sequence[Sequence[object]], columns: Sequence[
 
     width = max([len(columns), *(len(row) for row in rows)])
     table = Table(
-        title=Text(_plain(title), style="table.title"),
+        title=Text(plain(title), style="table.title"),
         title_justify="left",
         box=SIMPLE_HEAD,
         show_header=bool(columns),
@@ -81,7 +81,7 @@ def print_table(title: str, rows: Sequence[Sequence[object]], columns: Sequence[
         name = columns[index] if index < len(columns) else ""
         table.add_column(Text(name), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(_plain(_cell(value))) for value in row))  # names hold brackets, and no markup
+        table.add_row(*(Text(plain(_cell(value))) for value in row))  # names hold brackets, and no markup
     out().print(table)
 
 
@@ -160,7 +160,7 @@ def _fields(fields: Mapping[str, object]) -> str:
     return " ".join(f"{name}={_cell(value)}" for name, value in fields.items())
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Returns a text without what would steer a terminal, or cannot be encoded: names come from files."""
     from unicodedata import category
 

@@ -198,6 +198,11 @@ def export(
     if int8 and target == "cpu" and wanted.any:
         raise UsageError("--int8-target cpu makes no TensorRT engine: leave the builder's options out")
     path = _destination(source, output, _precision_suffix(fp16, int8, target))
+    # What the builder will be told is read before the export, which takes minutes with --int8.
+    if wanted.any:
+        wanted.options(path, path.with_suffix(".trt"), None)
+    if wanted.profile is not None and not dynamic:
+        raise UsageError("--profile is for graphs of free size: add --dynamic")
     require("torch", "export", "exporting")
 
     from irdet.export.onnx import OnnxOptions

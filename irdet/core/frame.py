@@ -113,7 +113,10 @@ class Preprocessor:
             raise unknown_name("way to normalise", mode, MODES)
         if range is not None and mode == "local":
             raise UsageError("--range and --normalise local exclude each other: the local mode needs no range")
-        if range is not None and not -NO_DATA < np.float32(range[0]) < np.float32(range[1]) < NO_DATA:
+        # As float32, in which two ends may be one; beyond these bounds they have none.
+        if range is not None and not (
+            all(-NO_DATA < end < NO_DATA for end in range) and np.float32(range[0]) < np.float32(range[1])
+        ):
             raise UsageError(f"--range {range[0]:g},{range[1]:g}: the low end must be below the high end")
         self._declared = range
         self._local = LocalMapping() if mode == "local" else None

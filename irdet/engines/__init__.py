@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from irdet.core.errors import ModelError, UsageError, unknown_name
+from irdet.core.machine import read_machine
 from irdet.engines.base import DEVICES, BaseEngine, Engine
 from irdet.engines.classical import METHODS, open_method
 from irdet.engines.shipped import DEFAULT_MODEL, shipped_models, shipped_path
@@ -39,7 +40,7 @@ def open_engine(
         device: `"auto"` takes the GPU where it works, else the CPU; for an ONNX file on the CPU it takes the faster of
             ONNX Runtime and OpenVINO, where both are installed. All others take that or fail: `"cpu"`, `"cuda"`, and
             for ONNX files `"tensorrt"` (ONNX Runtime's provider) and `"openvino"`.
-        threads: CPU threads; None for as many as there are cores.
+        threads: CPU threads, of which no more than there are cores are used; None for one per core.
 
     Returns:
         The engine: use it as a context manager, or close it. Its `notes` say what had to be assumed.
@@ -53,6 +54,8 @@ def open_engine(
         raise UsageError(f"device {device!r}: choose one of {', '.join(DEVICES)}")
     if threads is not None and threads < 1:
         raise UsageError(f"{threads} threads: at least 1 is needed")
+    # More wait for each other: 64 on two cores take twenty times as long as two.
+    threads = threads and min(threads, read_machine().cores)
     if isinstance(model, str) and model in METHODS and not Path(model).is_file():
         if device not in ("auto", "cpu"):
             raise UsageError(f"{model} is computed on the CPU alone: leave --device {device} out")

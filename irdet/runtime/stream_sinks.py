@@ -41,7 +41,9 @@ class StdoutSink:
             with contextlib.suppress(OSError):
                 # What could not be written would be tried again at the interpreter's end.
                 self._stream.close()
-            raise IrdetError(f"standard output was closed after {self._frames} frames; files are kept") from error
+            gone = isinstance(error, BrokenPipeError)
+            why = "was closed" if gone else f"cannot be written ({error.strerror or error})"
+            raise IrdetError(f"standard output {why} after {self._frames} frames; files are kept") from error
         self._frames += 1
 
     def close(self) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from irdet.core.errors import UsageError
 
 #: A window of more frames, or a memory for more of anything, is a slip of the finger.
 MAX_WINDOW, MAX_MEMORY = 64, 100_000
+
+#: No distance, speed or deviation is larger, px.
+MAX_VALUE = 1e6
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,10 @@ class TrackerOptions:
     def __post_init__(self) -> None:
         for name, least in (("speed", 0), ("acceleration", 0), ("noise", 0), ("gate", 0), ("reach", 0)):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value > least):
-                raise UsageError(f"tracker {name} {value:g}: must be above 0")
-        if not (math.isfinite(self.noise_per_size) and self.noise_per_size >= 0):
-            raise UsageError(f"tracker noise_per_size {self.noise_per_size:g}: must not be negative")
+            if not least < value <= MAX_VALUE:
+                raise UsageError(f"tracker {name} {value:g}: must be above 0 and at most {MAX_VALUE:g}")
+        if not 0 <= self.noise_per_size <= MAX_VALUE:
+            raise UsageError(f"tracker noise_per_size {self.noise_per_size:g}: must be 0 to {MAX_VALUE:g}")
         if not 1 <= self.confirm <= self.window <= MAX_WINDOW:
             raise UsageError(
                 f"tracker confirms by {self.confirm} of {self.window} frames: must be 1 <= M <= N <= {MAX_WINDOW}"

@@ -8,6 +8,7 @@ import sys
 import torch
 
 from irdet.core.errors import IrdetError, UsageError
+from irdet.core.machine import read_machine
 
 #: Parameters of glibc's mallopt(3): trim the heap's top above so many bytes (-1 is never), blocks mapped on their own.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
@@ -35,7 +36,7 @@ def choose_device(device: str, threads: int | None = None) -> str:
     if device == "cuda" and not torch.cuda.is_available():
         raise IrdetError("--device cuda: this torch sees no CUDA device (CPU build, or no driver); leave --device out")
     if threads is not None:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(min(threads, read_machine().cores))  # more wait for each other
     return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
 
 

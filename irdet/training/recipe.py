@@ -13,6 +13,9 @@ from irdet.data.crops import Sampling
 from irdet.data.scenes import FOLDS
 from irdet.models.registry import find_spec
 
+#: Longer crops and squares are a slip of the finger, px.
+MAX_SIDE = 4096
+
 
 @dataclass(frozen=True)
 class Recipe(Sampling):
@@ -80,6 +83,7 @@ class Recipe(Sampling):
             need(0 <= getattr(self, name) <= 1, f"{name} must lie in 0 to 1")
         need(0 <= self.fold <= FOLDS, f"fold must lie in 0 to {FOLDS}")
         need(self.crop % 16 == 0, "crop must be a multiple of 16")
+        need(max(self.crop, self.square) <= MAX_SIDE, f"crop and square must be at most {MAX_SIDE}")
         need(self.batch > 1 or self.crop > 16, "a batch of 1 needs crops of 32 at least, for batch normalisation")
         need(math.isfinite(self.learning_rate) and self.learning_rate > 0, "learning_rate must be positive")
         need(math.isfinite(self.skew) and self.skew >= 0, "skew must be at least 0")

@@ -124,6 +124,11 @@ def test_misuse_is_one_line_and_2(irdet_command: Callable, words: list[str], mes
     assert result.err.startswith("irdet: ") and message in result.err and result.err.count("\n") == 1
 
 
+def test_a_name_does_not_steer_the_terminal(irdet_command: Callable) -> None:
+    result = irdet_command("verify", "a\x1b[31m.onnx")
+    assert result.code == 1 and "a\ufffd[31m.onnx" in result.err and "\x1b" not in result.err
+
+
 @pytest.mark.usefixtures("probe")
 @pytest.mark.parametrize(
     ("kind", "code", "message"),

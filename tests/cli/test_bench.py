@@ -82,6 +82,8 @@ def test_gates(bench: Callable[..., Any], tmp_path: Path) -> None:
         (("--max-p99-ms", "nan"), "--max-p99-ms nan: give a finite number"),
         (("--min-iou", "nan"), "--min-iou nan: give a finite number"),
         (("--idle-ms", "inf"), "--idle-ms inf: give a finite number"),
+        (("tophat", "--no-fresh", "--data", "nowhere"), "nowhere"),
+        (("tophat", "--export-times", "."), "is a folder, not a file"),
         (("tophat", "--no-fresh", "--name", "a/b"), "must be a folder name without path"),
     ],
 )

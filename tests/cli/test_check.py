@@ -38,7 +38,10 @@ def test_the_shipped_model_passes(irdet_command: Callable[..., Any], target: str
 
 
 def test_short_names_and_the_option(irdet_command: Callable[..., Any], model: Path) -> None:
-    for short, name in (("8.6", "tensorrt-8.6"), ("10", "tensorrt-10"), ("11", "tensorrt-11"), ("tensorrt-rtx", "rtx")):
+    for short, name in (
+        *(("8.6", "tensorrt-8.6"), ("10", "tensorrt-10"), ("11", "tensorrt-11"), ("tensorrt-rtx", "rtx")),
+        *(("10.3", "tensorrt-10"), ("tensorrt-10.13.3", "tensorrt-10")),
+    ):
         assert json.loads(irdet_command("check", "--model", model, "--for", short, "--json").out)["for"] == name
     assert irdet_command("check", "--for", "rtx").code == 2
     assert irdet_command("check", model, "-m", model, "--for", "rtx").code == 2

@@ -128,6 +128,7 @@ def test_a_killed_run_goes_on(data: Path, tmp_path: Path) -> None:
         (["--model", "mlcl-egde"], 2, "did you mean mlcl-edge"),
         (["--recipe", "edge"], 2, "did you mean edge-v"),
         (["--crop", "50"], 2, "multiple of 16"),
+        (["--crop", "100000"], 2, "at most 4096"),
         (["--device", "gpu"], 2, "must be auto, cpu or cuda"),
         (["--resume", "runs/none"], 2, "--resume runs/none: no folder of a run"),
         (["--resume", "."], 1, "no such file: last.pt"),

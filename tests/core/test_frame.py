@@ -99,7 +99,7 @@ def test_declared_range_maps_and_clips(dtype: type[np.generic]) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [(1, 1), (2, 1), (0, float("inf")), (float("nan"), 1), (0.0, 1e-60), (-3e38, 3e38)], ids=str
+    "wrong", [(1, 1), (2, 1), (0, float("inf")), (float("nan"), 1), (0.0, 1e-60), (-3e38, 3e38), (0, 1e39)], ids=str
 )
 def test_declared_range_must_be_one(wrong: tuple[float, float]) -> None:
     with pytest.raises(UsageError, match="--range"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from irdet.core.errors import UsageError
 from irdet.core.info import METADATA_KEY, ModelInfo
+from irdet.core.machine import read_machine
 from irdet.engines import open_engine
 from irdet.engines.base import BaseEngine, Engine
 from irdet.engines.probe import as_batch, probe_frame
@@ -203,7 +205,8 @@ def test_closes_once_and_for_all(files: Callable[..., Path], runtime: str) -> No
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_spread_changes_no_answer(files: Callable[..., Path], runtime: str) -> None:
+def test_spread_changes_no_answer(files: Callable[..., Path], runtime: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("irdet.engines.read_machine", lambda: dataclasses.replace(read_machine(), cores=2))
     path, device = files("mlcl-edge", runtime), RUNTIMES[runtime][1]
     batches = [frames()[:, :, ::step] for step in (1, -1)]
     with open_engine(path, device=device, threads=2) as engine:
@@ -217,7 +220,10 @@ def test_spread_changes_no_answer(files: Callable[..., Path], runtime: str) -> N
 
 
 @pytest.mark.parametrize(("threads", "runs"), [(1, 1), (2, 2), (3, 3), (4, 4), (5, 2), (8, 4), (16, 4)])
-def test_runs_share_the_threads(files: Callable[..., Path], threads: int, runs: int) -> None:
+def test_runs_share_the_threads(
+    files: Callable[..., Path], threads: int, runs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("irdet.engines.read_machine", lambda: dataclasses.replace(read_machine(), cores=16))
     with open_engine(files(SHIPPED, "onnx"), device="cpu", threads=threads) as engine:
         engine.spread()
         assert engine.runs == runs

@@ -16,6 +16,7 @@ import pytest
 
 from irdet.core.errors import IrdetError, ModelError, UsageError
 from irdet.core.info import ModelInfo
+from irdet.core.machine import read_machine
 from irdet.engines import open_engine, resolve_model, shipped, shipped_models
 from irdet.engines.base import check_probability
 from irdet.engines.onnx import PROVIDERS
@@ -57,6 +58,12 @@ def test_a_file_comes_before_a_name(weights: Path, tmp_path: Path, monkeypatch: 
         open_engine("mlcl-edge")
     with pytest.raises(ModelError, match="no such file"):
         open_engine("mlcl-edge.onnx")
+
+
+def test_no_more_threads_than_cores() -> None:
+    """A slip of the finger would take all memory, and hang."""
+    with open_engine("mlcl-edge", device="cpu", threads=10**6) as engine:
+        assert engine._threads == read_machine().cores  # type: ignore[attr-defined]
 
 
 def test_a_folder_of_that_name_is_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

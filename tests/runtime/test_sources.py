@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from irdet.core.errors import FrameError, IrdetError
+from irdet.core.errors import FrameError, IrdetError, UsageError
 from irdet.core.images import read_image
 from irdet.runtime.sources import FALLBACK_FPS, SkipLog, Skipped, open_source, video
 
@@ -399,3 +399,9 @@ def test_a_device_that_is_no_camera(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/dev/null")
     with pytest.raises(IrdetError, match="link: a device, but no camera"):
         open_source(tmp_path / "link")
+
+
+@pytest.mark.parametrize("empty", ["", " ", "\n"])
+def test_an_empty_source_is_not_the_folder_one_is_in(empty: str) -> None:
+    with pytest.raises(UsageError, match="the source is empty"):
+        open_source(empty)

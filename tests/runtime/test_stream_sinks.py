@@ -37,6 +37,15 @@ def test_a_reader_that_leaves_is_told(detect: Callable[..., Detection]) -> None:
         StdoutSink(Closed()).write(detect())
 
 
+def test_a_full_disk_is_no_reader_that_leaves(detect: Callable[..., Detection]) -> None:
+    class Full(io.StringIO):
+        def flush(self) -> None:
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(IrdetError, match=r"cannot be written \(No space left on device\) after 0 frames"):
+        StdoutSink(Full()).write(detect())
+
+
 def test_datagrams_arrive(detect: Callable[..., Detection]) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
         receiver.bind(("127.0.0.1", 0))

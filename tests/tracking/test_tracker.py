@@ -301,6 +301,9 @@ def test_bad_input(make_target: MakeTarget) -> None:
         {"coast": -1},
         {"max_targets": 0},
         {"noise_per_size": -0.1},
+        {"speed": 1e300},
+        {"acceleration": float("inf")},
+        {"noise_per_size": float("nan")},
     ],
 )
 def test_options_that_cannot_be(values: dict[str, float]) -> None:

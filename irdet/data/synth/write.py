@@ -175,7 +175,9 @@ def _row(target: SynthTarget) -> tuple[object, ...]:
 
 
 def _check_vacant(folder: Path, exist_ok: bool) -> None:
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not exist_ok)):
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file: choose another name for the folder")
+    if folder.exists() and any(folder.iterdir()) and not exist_ok:
         raise UsageError(f"{folder} is there already: choose another name, or add --exist-ok to write into the folder")
 
 

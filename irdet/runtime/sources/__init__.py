@@ -82,6 +82,8 @@ def open_source(spec: str | os.PathLike[str], options: SourceOptions | None = No
     text = os.fspath(spec)
     options = options or SourceOptions()
     path = Path(text)
+    if not text.strip():
+        raise UsageError("the source is empty: name a file, a folder, a camera or an address")
     try:
         if options.raw is not None:
             return _open_raw(path, text, options.raw, options)

@@ -123,11 +123,12 @@ def test_taken_names(tmp_path: Path) -> None:
             write_clip(tmp_path / "b.mkv", CONFIG, frames=1)
         assert beside.read_text() == "old" and not (tmp_path / "b.mkv").exists()
         beside.unlink()
-    for path in (video, folder, file):
+    for path in (video, folder):
         with pytest.raises(UsageError, match="is there already"):
             write_clip(path, CONFIG, frames=1)
-    with pytest.raises(UsageError, match="is there already"):
-        write_clip(file, CONFIG, frames=1, exist_ok=True)
+    for exist_ok in (False, True):
+        with pytest.raises(UsageError, match="is a file"):
+            write_clip(file, CONFIG, frames=1, exist_ok=exist_ok)
     write_clip(video, CONFIG, frames=1, exist_ok=True)
     assert video.stat().st_size > 100
 
