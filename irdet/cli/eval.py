@@ -13,12 +13,15 @@ from irdet.cli.options import (
     ExistOkOption,
     JsonOption,
     ModelOption,
+    PolarityOption,
     QuietOption,
+    RangeOption,
     ResizeOption,
     ThreadsOption,
     ThresholdOption,
     finite,
 )
+from irdet.cli.source_options import NormaliseOption, NucOption
 from irdet.cli.track_options import StabiliseOption, TrackerOption, tracker_options
 from irdet.core.errors import IrdetError, MissingDependency, UsageError
 
@@ -36,6 +39,10 @@ def eval_(
         str | None, typer.Option("--split", help="Part of the data set, for instance test.", show_default=False)
     ] = None,
     resize: ResizeOption = None,
+    polarity: PolarityOption = "white-hot",
+    range_: RangeOption = None,
+    normalise: NormaliseOption = "range",
+    nuc: NucOption = None,
     threshold: ThresholdOption = None,
     distance: DistanceOption = None,
     empty: Annotated[
@@ -107,6 +114,8 @@ def eval_(
     from irdet.cli.console import console, print_json, print_table, progress
     from irdet.cli.eval_video import measure_video
     from irdet.cli.rundir import run_folder
+    from irdet.core.frame import Preprocessor
+    from irdet.core.nuc import read_correction
     from irdet.core.threshold import parse_threshold
     from irdet.data.sirst import load_dataset
     from irdet.engines import open_engine
@@ -127,15 +136,25 @@ def eval_(
         raise UsageError(f"{wrong} is about {what}, and what is measured is {other}")
     if fps == 0:
         raise UsageError("--fps 0: must be above 0")
+    if nuc is not None and resize is not None and video is None:
+        raise UsageError("--nuc is of the camera's own size: leave --resize out")
     level = None if threshold is None else parse_threshold(threshold)
+    preprocessor = Preprocessor(range_, normalise, None if nuc is None else read_correction(nuc))
     if video is not None:
         clips, follow = find_clips(video, truth), tracker_options(tracker)
         with open_engine(model, device=device, threads=threads) as engine:
             for note in () if quiet else engine.notes:
                 console().print(note, markup=False)
-            detector = Detector(engine, threshold=level, resize=resize)
+            detector = Detector(engine, threshold=level, polarity=polarity, resize=resize)
             folder = run_folder(output, "eval", video.stem or "video", exist_ok)
-            measure_video(detector, clips, folder, follow, stabilise=stabilise, fps=fps, as_json=as_json, quiet=quiet)
+            measure_video(
+                *(detector, clips, folder, follow),
+                stabilise=stabilise,
+                fps=fps,
+                preprocessor=preprocessor,
+                as_json=as_json,
+                quiet=quiet,
+            )
         return
     assert data is not None
     reach = DISTANCE if distance is None else distance
@@ -143,7 +162,7 @@ def eval_(
     with open_engine(model, device=device, threads=threads) as engine:
         for note in () if quiet else engine.notes:
             console().print(note, markup=False)
-        detector = Detector(engine, threshold=level)
+        detector = Detector(engine, threshold=level, polarity=polarity)
         folder = run_folder(output, "eval", dataset.name.replace("/", "-"), exist_ok)
         record = engine.info
         with progress("measuring", len(dataset), quiet) as advance:
@@ -153,6 +172,7 @@ def eval_(
                 resize=resize,
                 empty=empty or "zero",
                 distance=reach,
+                preprocessor=preprocessor,
                 progress=advance,
             )
 
@@ -163,6 +183,7 @@ def eval_(
         if not quiet:
             console().print(f"curves.png is left out: {error}", markup=False)
     about = {"model_precision": record.precision, "weights_sha256": record.weights_sha256 or None, "given": model}
+    about |= {"polarity": polarity, **preprocessor.to_dict()}
     figures = evaluation.to_dict() | about | {"best": _best(evaluation)} | _per_hour(evaluation, fps)
     if as_json:
         print_json({**figures, "files": files})

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from irdet.core.frame import Preprocessor
     from irdet.evaluation.video import ClipScore
     from irdet.runtime.detector import Detector
     from irdet.tracking import TrackerOptions
@@ -28,6 +29,7 @@ def measure_video(
     *,
     stabilise: bool,
     fps: float | None,
+    preprocessor: Preprocessor,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -40,6 +42,7 @@ def measure_video(
         options: What the tracker goes by.
         stabilise: Take the camera's motion out of the tracks.
         fps: Frames per second, in place of what the clips tell.
+        preprocessor: Maps the frames.
         as_json: Print JSON in place of the table.
         quiet: Show no progress.
 
@@ -54,7 +57,14 @@ def measure_video(
     scores = []
     with progress("measuring", quiet=quiet) as advance:
         for (clip, _), truth in zip(clips, truths, strict=True):
-            scores.append(evaluate_clip(detector, clip, truth, options, stabilise=stabilise, fps=fps, progress=advance))
+            score = evaluate_clip(
+                *(detector, clip, truth, options),
+                stabilise=stabilise,
+                fps=fps,
+                preprocessor=preprocessor,
+                progress=advance,
+            )
+            scores.append(score)
     for score in scores:
         told = list(score.notes)
         if score.skipped:
@@ -76,6 +86,8 @@ def measure_video(
         "runtime": detector.engine.runtime,
         "tracker": vars(options),
         "stabilise": stabilise,
+        "polarity": detector.polarity,
+        **preprocessor.to_dict(),
         "clips": [score.to_dict() for score in scores],
     }
     file = folder / "video.json"

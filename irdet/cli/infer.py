@@ -21,6 +21,7 @@ from irdet.cli.options import (
     ExistOkOption,
     JsonOption,
     ModelOption,
+    PolarityOption,
     QuietOption,
     RangeOption,
     ResizeOption,
@@ -111,9 +112,7 @@ def infer(
             "--ignore", metavar="MASK", help="Image as large as the frames; no targets where it is not black."
         ),
     ] = None,
-    polarity: Annotated[
-        str, typer.Option("--polarity", metavar="white-hot|black-hot", help="Whether targets are bright or dark.")
-    ] = "white-hot",
+    polarity: PolarityOption = "white-hot",
     resize: ResizeOption = None,
     range_: RangeOption = None,
     normalise: NormaliseOption = "range",

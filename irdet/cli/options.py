@@ -139,6 +139,9 @@ ImgszOption = Annotated[
     Size | None,
     typer.Option("--imgsz", parser=parse_size, metavar="WxH", help="Size of the input, px.", show_default=False),
 ]
+PolarityOption = Annotated[
+    str, typer.Option("--polarity", metavar="white-hot|black-hot", help="Whether targets are bright or dark.")
+]
 RangeOption = Annotated[
     Range | None,
     typer.Option(

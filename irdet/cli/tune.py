@@ -13,11 +13,14 @@ from irdet.cli.options import (
     ExistOkOption,
     JsonOption,
     ModelOption,
+    PolarityOption,
     QuietOption,
+    RangeOption,
     ResizeOption,
     ThreadsOption,
     finite,
 )
+from irdet.cli.source_options import NormaliseOption, NucOption
 from irdet.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -49,6 +52,10 @@ def tune(
         str | None, typer.Option("--split", help="Part of the data set, for instance val.", show_default=False)
     ] = None,
     resize: ResizeOption = None,
+    polarity: PolarityOption = "white-hot",
+    range_: RangeOption = None,
+    normalise: NormaliseOption = "range",
+    nuc: NucOption = None,
     distance: DistanceOption = None,
     output: Annotated[
         Path | None,
@@ -68,6 +75,8 @@ def tune(
     """
     from irdet.cli.console import console, print_json, print_table, progress
     from irdet.cli.rundir import new_run
+    from irdet.core.frame import Preprocessor
+    from irdet.core.nuc import read_correction
     from irdet.data.sirst import load_dataset
     from irdet.engines import open_engine, resolve_model
     from irdet.engines.record import read_record
@@ -82,13 +91,22 @@ def tune(
         read_record(file)
     if output is not None and output.exists() and not exist_ok:
         raise UsageError(f"{output} is there already: choose another name, or add --exist-ok")
+    if nuc is not None and resize is not None:
+        raise UsageError("--nuc is of the camera's own size: leave --resize out")
+    preprocessor = Preprocessor(range_, normalise, None if nuc is None else read_correction(nuc))
     reach = DISTANCE if distance is None else distance
     dataset = load_dataset(data, split)
     with open_engine(file, device=device, threads=threads) as engine:
         for note in () if quiet else engine.notes:
             console().print(note, markup=False)
         with progress("measuring", len(dataset), quiet) as advance:
-            evaluation = evaluate(Detector(engine), dataset, resize=resize, distance=reach, progress=advance)
+            evaluation = evaluate(
+                *(Detector(engine, polarity=polarity), dataset),
+                resize=resize,
+                distance=reach,
+                preprocessor=preprocessor,
+                progress=advance,
+            )
         own = engine.info.threshold
     curves = evaluation.curves
     chosen = choose_threshold(curves, max_fa)
@@ -107,6 +125,8 @@ def tune(
                 "max_fa": max_fa,
                 "data": dataset.name,
                 "resize": resize,
+                "polarity": polarity,
+                **preprocessor.to_dict(),
                 "images": curves.images,
                 "targets": curves.targets,
                 "model": output,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -178,6 +178,14 @@ class Preprocessor:
             time=time,
             source=source,
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns how counts become grey, as JSON values."""
+        return {
+            "range": None if self._declared is None else list(self._declared),
+            "normalise": "range" if self._local is None else "local",
+            "corrected": self._correction is not None,
+        }
 
     def begin(self, range: tuple[float, float] | None = None) -> None:
         """Has the next frame be the first of its sequence, or the one after a frame of an earlier run.

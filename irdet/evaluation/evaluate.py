@@ -99,6 +99,7 @@ def evaluate(
     empty: Empty = "zero",
     distance: float = DISTANCE,
     thresholds: Sequence[float] = GRID,
+    preprocessor: Preprocessor | None = None,
     progress: Callable[[], object] | None = None,
 ) -> Evaluation:
     """Measures a detector. The metrics come from its probability maps; its area filters play no part.
@@ -111,6 +112,7 @@ def evaluate(
         empty: What an image without target and without prediction counts for in nIoU.
         distance: A target is found when a centroid lies closer than this, px (of the resized image).
         thresholds: Thresholds of the curves; the detector's own is added where it is fixed.
+        preprocessor: Maps the images, each by itself; one that follows the data where None.
         progress: Called after every image.
 
     Raises:
@@ -119,6 +121,7 @@ def evaluate(
     """
     if not len(dataset):
         raise DataError(f"{dataset.name} has no images")
+    preprocessor = preprocessor or Preprocessor()
     metrics = Metrics(detector.threshold, empty, distance, detector.connectivity)
     own = () if isinstance(detector.threshold, AdaptiveThreshold) else (detector.threshold,)
     grid = np.unique(np.array([*thresholds, *own], np.float32))
@@ -128,7 +131,8 @@ def evaluate(
         raw, truth = sample.read()
         if resize is not None:
             raw, truth = resize_protocol(raw, truth, resize)
-        frame = Preprocessor()(raw, source=sample.name)
+        preprocessor.begin()
+        frame = preprocessor(raw, source=sample.name)
         probability = detector.probability(frame)
         result = metrics.add(probability, truth, sample.name)
         curves.add(probability, truth)

@@ -344,6 +344,7 @@ def evaluate_clip(
     stabilise: bool = False,
     margin: float = MARGIN,
     fps: float | None = None,
+    preprocessor: Preprocessor | None = None,
     progress: Callable[[], object] | None = None,
 ) -> ClipScore:
     """Measures a detector, alone and with tracking, on a clip.
@@ -356,6 +357,7 @@ def evaluate_clip(
         stabilise: Take the camera's motion out of the tracks.
         margin: Boxes are grown by this, px.
         fps: Frames per second, in place of what the clip tells; where neither does, a usual rate, and a note.
+        preprocessor: Maps the frames; one that follows the data where None.
         progress: Called after every frame.
 
     Raises:
@@ -363,7 +365,8 @@ def evaluate_clip(
         IrdetError: It cannot be read, or the engine failed.
         MissingDependency: SciPy is not installed.
     """
-    follow, scorer, preprocess = Follower(options, stabilise), Scorer(truth, margin), Preprocessor()
+    follow, scorer, preprocess = Follower(options, stabilise), Scorer(truth, margin), preprocessor or Preprocessor()
+    preprocess.begin()
     wanted, last = SourceOptions(fps=fps), -1
     with open_source(clip, wanted) as source:
         rate, notes = (source.fps, source.notes) if source.fps else wanted.rate(None, source.name)

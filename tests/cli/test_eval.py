@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from irdet.core.info import ModelInfo
+from irdet.core.nuc import identity
 
 Command = Callable[..., object]
 
@@ -66,6 +67,31 @@ def test_the_table_tells_the_protocol(irdet_command, arguments: list[object]) ->
     assert "3 of 3, closer than 4 px" in rows["Pd"]
     assert "per hour" in result.out
     assert "runs/eval/set" in result.err
+
+
+def test_frames_are_mapped_as_infer_maps_them(irdet_command, arguments: list[object]) -> None:  # type: ignore[no-untyped-def]
+    """Dark targets, a declared range and a camera's correction can be scored, and a threshold tuned for them."""
+    plain = json.loads(irdet_command("eval", *arguments, "--json", "-q").out)
+    for path in Path("set/images").iterdir():
+        cv2.imwrite(str(path), 255 - np.asarray(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)))
+    dark = json.loads(irdet_command("eval", *arguments, "--json", "-q", "--polarity", "black-hot").out)
+    assert (dark["iou"], dark["pd"], dark["fa"]) == (plain["iou"], plain["pd"], plain["fa"])
+    assert dark["polarity"] == "black-hot" and plain["normalise"] == "range"
+    # The dim target is 70 counts below the sky: of a range from 135 to 235 that is most.
+    for command in ("eval", "tune"):
+        ranged = irdet_command(command, *arguments, "--json", "-q", "--polarity", "black-hot", "--range", "135,235")
+        figures = json.loads(ranged.out)
+        assert figures["range"] == [135, 235] and (figures.get("after") or figures)["pd"] == 1
+    local = json.loads(irdet_command("eval", *arguments, "--json", "-q", "--normalise", "local").out)
+    assert local["normalise"] == "local" and local["iou"] != dark["iou"]
+    identity((20, 30)).write(Path("camera.npz"))
+    corrected = irdet_command(
+        "eval", *arguments, "--json", "-q", "--polarity", "black-hot", "--range", "0,255", "--nuc", "camera.npz"
+    )
+    figures = json.loads(corrected.out)
+    assert figures["corrected"] and figures["iou"] == plain["iou"]
+    refused = irdet_command("eval", *arguments, "-q", "--nuc", "camera.npz", "--resize", "64x64")
+    assert refused.code == 2 and "leave --resize out" in refused.err
 
 
 def test_folders(irdet_command, arguments: list[object]) -> None:  # type: ignore[no-untyped-def]
