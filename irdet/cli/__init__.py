@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -100,6 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     end = words.index("--") if "--" in words else len(words)
     debug = "--debug" in words[:end]
     words = [word for word in words[:end] if word != "--debug"] + words[end:]
+    _unwind_when_terminated()
     try:
         app = build_app(words[0] if words else None)
         code = app(words or ["--help"], prog_name="irdet", standalone_mode=False)
@@ -123,6 +126,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(error, OSError) and error.strerror:
             return _fail(f"{error.filename or 'input or output'}: {error.strerror}", 1)
         return _fail(f"internal error: {type(error).__name__}: {error} (run again with --debug for the traceback)", 1)
+
+
+def _unwind_when_terminated() -> None:
+    """Has SIGTERM end a command as an error would, so that files that are half written are taken away."""
+
+    def end(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, end)
 
 
 def _fail(message: str, code: int) -> int:

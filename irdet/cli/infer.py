@@ -458,7 +458,9 @@ class _Sample:
         """Returns the title and the rows."""
         few = len(self._all) <= MAX_ROWS
         some = "each frame that has one" if self._step == 1 else f"one in {self._step} of the frames that have one"
-        title = "Targets" if few else f"Best target of {some}"
+        title, shown = ("Targets", self._all) if few else (f"Best target of {some}", self.rows)
+        if not few and self._seen == 1:
+            title, shown = f"The best {MAX_ROWS} of {len(self._all)} targets", self._all[:MAX_ROWS]
         rows = [
             (
                 target.frame,
@@ -469,6 +471,6 @@ class _Sample:
                 f"{target.score:.2f}",
                 f"{target.scr:.1f}",
             )
-            for name, target in (self._all if few else self.rows)
+            for name, target in shown
         ]
         return title, rows

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from irdet.cli.options import ImgszOption, JsonOption, ModelOption, Size, one_model
-from irdet.core.errors import ModelError
+from irdet.core.errors import ModelError, unknown_name
 
 if TYPE_CHECKING:
     from irdet.core.info import ModelInfo
@@ -160,8 +160,12 @@ def _look(model: str, imgsz: Size | None) -> _Known:
     from irdet.core.extras import require
 
     require("torch", "train", "measuring a network")
-    from irdet.models import create_model
+    from irdet.engines.classical import METHODS
+    from irdet.engines.shipped import shipped_models
+    from irdet.models import MODELS, create_model
 
+    if model not in MODELS:
+        raise unknown_name("model", model, dict.fromkeys((*MODELS, *shipped_models(), *METHODS)))
     return _Known(cost=_cost(create_model(model), None, imgsz))
 
 

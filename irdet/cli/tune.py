@@ -73,7 +73,7 @@ def tune(
 
     The figures that it prints are measured on the data that the threshold was chosen on: test on others.
     """
-    from irdet.cli.console import console, print_json, print_table, progress
+    from irdet.cli.console import console, out, print_json, print_table, progress
     from irdet.cli.rundir import new_run
     from irdet.core.frame import Preprocessor
     from irdet.core.nuc import read_correction
@@ -149,10 +149,11 @@ def tune(
         [(name, *(values[column] for column in _COLUMNS)) for name, values in (("before", before), ("after", after))],
         ("", *_COLUMNS),
     )
-    if not quiet:
-        console().print(
-            f"threshold {threshold:g} is in {output}; measure it on data that it was not chosen on", markup=False
-        )
+    out().print(
+        f"threshold {threshold:g} is in {output}; measure it on data that it was not chosen on",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _at(curves: Curves, step: int) -> dict[str, Any]:

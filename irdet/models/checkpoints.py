@@ -214,7 +214,7 @@ def _resolve(model: str | os.PathLike[str]) -> Path:
     if isinstance(model, str) and not Path(model).exists() and Path(model).name == model and not Path(model).suffix:
         if model in shipped_models():
             raise UsageError(f"{model} comes as an ONNX file alone: there is no checkpoint of it")
-        raise unknown_name("network", model, (*shipped_models(), *MODELS))
+        raise unknown_name("network", model, [name for name in shipped_models() if shipped_path(name, ".pt")] or MODELS)
     return Path(model)
 
 

@@ -486,3 +486,13 @@ def test_resume_tells_foreign_models_apart(irdet_command: Command, write_graph: 
     assert irdet_command("infer", "images", "--model", "a.onnx", "--resume", "out").code == 0
     result = irdet_command("infer", "images", "--model", "b.onnx", "--resume", "out")
     assert result.code == 2 and "weights_sha256 was" in result.err
+
+
+def test_of_one_image_the_best_targets_are_shown(irdet_command: Command) -> None:
+    pixels = np.full((80, 300), 60, np.uint8)
+    for number in range(28):
+        pixels[10 + 20 * (number % 2), 10 * number + 8] = 150 + number
+    save(Path("a.png"), pixels)
+    shown = irdet_command("infer", "a.png", "--model", "tophat", "-q", "--no-video").out
+    rows = [line for line in shown.splitlines() if "a.png" in line]
+    assert "The best 20 of 28 targets" in shown and len(rows) == 20

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -74,3 +76,16 @@ def test_help_needs_no_opencv() -> None:
     code = "import sys, irdet.cli; irdet.cli.main(['synth', '--help']); print('cv2' in sys.modules, file=sys.stderr)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert "clip" in run.stdout and run.stderr.strip() == "False"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_terminated_it_leaves_no_half_file(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "irdet", "synth", "clip", tmp_path / "clip.mkv", "--frames", "100000", "--quiet"]
+    process = subprocess.Popen(list(map(str, words)), stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 60
+    while not any(tmp_path.iterdir()):
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.05)
+    process.terminate()
+    said = process.communicate(timeout=60)[1]
+    assert (process.returncode, said) == (143, "") and list(tmp_path.iterdir()) == []

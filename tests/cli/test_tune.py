@@ -76,7 +76,7 @@ def test_tables(irdet_command, arguments: list[object]) -> None:  # type: ignore
     lines = [line.split() for line in result.out.splitlines()]
     assert len([line for line in lines if line[:1] == ["*"]]) == 1
     assert next(line for line in lines if line[:1] == ["before"])[1] == "0.45"
-    assert "runs/tune/model/model.onnx" in result.err
+    assert "runs/tune/model/model.onnx" in result.out
 
 
 def test_a_budget_out_of_reach_is_one_line(irdet_command, arguments: list[object]) -> None:  # type: ignore[no-untyped-def]
