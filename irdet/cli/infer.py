@@ -203,7 +203,7 @@ def infer(
         return Provenance(
             irdet=__version__,
             source=redacted(source),
-            source_sha256=_head(Path(source)),
+            source_sha256=_head(source),
             model=engine.info.variant,
             weights_sha256=engine.info.weights_sha256 or _digest("--model", _file(model)) or "",
             precision=engine.info.precision,
@@ -368,11 +368,11 @@ def _file(model: str | None) -> Path | None:
     return path if path is not None and path.is_file() else None
 
 
-def _head(path: Path) -> str | None:
+def _head(source: str) -> str | None:
     """Returns the digest of the first bytes of a file, which a recording that still grows keeps; else None."""
-    if not path.is_file():
+    if not os.path.isfile(source):  # of Path, a pipeline is too long a name
         return None
-    with path.open("rb") as file:
+    with open(source, "rb") as file:
         return hashlib.sha256(file.read(HEAD_BYTES)).hexdigest()
 
 
