@@ -121,8 +121,6 @@ _RECIPES = (
     # crops; from those, without.
     _EDGE.replace(name="edge-v20", epochs=500, learning_rate=2e-3, fold=0, **_CALM, **_JOINED),
     _EDGE.replace(name="edge-v21", epochs=300, learning_rate=1.5e-3, fold=0, **_CALM, **_TOSSED),
-    # What folds.md has every fold held out of: crops that are not turned, skewed, mixed or joined.
-    _EDGE.replace(name="edge-v12", epochs=200, learning_rate=2e-3, final_share=0.1, **_CALM),
     # mlcl-base: from random weights on small crops, which leave two fifths of the work of a step and hold nearly every
     # target whole; from those on larger ones; from those, quieter. Fold 1 is held out of all three.
     _BASE.replace(name="base-v2", crop=160, epochs=150, learning_rate=1.5e-3, final_share=0.3, validate_every=50),

@@ -132,7 +132,7 @@ def test_a_killed_run_goes_on(data: Path, tmp_path: Path) -> None:
         (["--device", "gpu"], 2, "must be auto, cpu or cuda"),
         (["--resume", "runs/none"], 2, "--resume runs/none: no folder of a run"),
         (["--resume", "."], 1, "no such file: last.pt"),
-        (["--resume", ".", "--recipe", "edge-v12"], 2, "leave --recipe out"),
+        (["--resume", ".", "--recipe", "edge-v20"], 2, "leave --recipe out"),
         (["--resume", ".", "--name", "x"], 2, "leave --name out"),
         (["--batch", "1", "--crop", "16"], 2, "batch normalisation"),
         (["--fold", "9"], 2, "fold must lie in 0 to 5"),
