@@ -180,8 +180,14 @@ def test_frames_without_masks_are_judged_on_others(tmp_path: Path) -> None:
 )
 def test_too_few_images(tmp_path: Path, count: int, told: str) -> None:
     with pytest.raises(DataError, match=told) as caught:
-        deal(save_frames(tmp_path, count), 10, save_frames(tmp_path / "d", 20, masks=True))
+        deal(save_frames(tmp_path / "calib", count), 10, save_frames(tmp_path / "d", 20, masks=True))
     assert "\n" not in str(caught.value)
+
+
+def test_parts_of_a_data_set_are_named(tmp_path: Path) -> None:
+    save_frames(tmp_path / "data" / "train", 20, masks=True)
+    with pytest.raises(UsageError, match=r"has the parts train: give the folder of one, .*data/train"):
+        deal(tmp_path, 8)
 
 
 def test_what_else_cannot_be_calibrated_on(tmp_path: Path) -> None:
