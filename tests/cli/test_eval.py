@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -78,7 +79,7 @@ def test_frames_are_mapped_as_infer_maps_them(irdet_command, arguments: list[obj
     assert (dark["iou"], dark["pd"], dark["fa"]) == (plain["iou"], plain["pd"], plain["fa"])
     assert dark["polarity"] == "black-hot" and plain["normalise"] == "range"
     # The dim target is 70 counts below the sky: of a range from 135 to 235 that is most.
-    for command in ("eval", "tune"):
+    for command in ("eval", "tune") if find_spec("onnx") else ("eval",):  # a device tunes nothing
         ranged = irdet_command(command, *arguments, "--json", "-q", "--polarity", "black-hot", "--range", "135,235")
         figures = json.loads(ranged.out)
         assert figures["range"] == [135, 235] and (figures.get("after") or figures)["pd"] == 1

@@ -179,6 +179,7 @@ def test_frames_without_masks_are_judged_on_others(tmp_path: Path) -> None:
     [(0, "no images in"), (1, "holds 1 image; at least 8"), (LEAST - 1, f"holds {LEAST - 1} images")],
 )
 def test_too_few_images(tmp_path: Path, count: int, told: str) -> None:
+    (tmp_path / "calib").mkdir()
     with pytest.raises(DataError, match=told) as caught:
         deal(save_frames(tmp_path / "calib", count), 10, save_frames(tmp_path / "d", 20, masks=True))
     assert "\n" not in str(caught.value)
