@@ -21,7 +21,7 @@ from irdet.core.jsonable import jsonable
 from irdet.metrics.target import poisson_bounds
 from irdet.runtime.detector import Detection, Detector
 from irdet.runtime.follow import Follower
-from irdet.runtime.sources import Skipped, SourceOptions, open_source
+from irdet.runtime.sources import Skipped, SourceOptions, open_source, redacted
 from irdet.tracking import TrackerOptions
 
 #: Boxes are grown by this, px: those of real clips are loose, and centroids wander.
@@ -406,7 +406,7 @@ def find_clips(path: Path, truth: Path | None = None) -> list[tuple[Path, Path]]
         if not clips:
             raise DataError(f"{path} holds no videos ({', '.join(VIDEO_SUFFIXES)}); of images, give --truth too")
     elif not path.exists():
-        raise DataError(f"cannot read {path}: no such file or folder")
+        raise DataError(f"cannot read {redacted(str(path))}: no such file or folder")
     pairs = [(clip, truth or clip.with_suffix(".csv")) for clip in clips]
     for clip, file in pairs:
         if not file.is_file():

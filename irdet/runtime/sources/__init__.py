@@ -46,6 +46,7 @@ __all__ = [
     "Skipped",
     "Source",
     "SourceOptions",
+    "first_file",
     "open_source",
     "redacted",
 ]
@@ -106,8 +107,19 @@ def open_source(spec: str | os.PathLike[str], options: SourceOptions | None = No
         if _GLOB_SIGNS.search(text):
             return _from_glob(text, options)
     except OSError as error:
-        raise IrdetError(f"cannot read {text}: {error.strerror or error}") from error
-    raise IrdetError(f"cannot read {text}: no such file or folder{_similar(path)}")
+        raise IrdetError(f"cannot read {redacted(text)}: {error.strerror or error}") from error
+    raise IrdetError(f"cannot read {redacted(text)}: no such file or folder{_similar(path)}")
+
+
+def first_file(spec: str) -> Path | None:
+    """Returns the file that holds the first frame of a source; None where it is no file, or none is there."""
+    if os.path.isfile(spec):  # of Path, a pipeline is too long a name
+        return Path(spec)
+    folder = os.path.isdir(spec)
+    if not folder and (_URL.match(spec) or not _GLOB_SIGNS.search(spec)):
+        return None
+    files = Path(spec).iterdir() if folder else map(Path, glob.glob(spec, recursive=True))
+    return min(filter(is_image, files), key=natural_key, default=None)
 
 
 def _open_raw(path: Path, text: str, layout: RawFormat, options: SourceOptions) -> Source:
@@ -121,7 +133,9 @@ def _open_raw(path: Path, text: str, layout: RawFormat, options: SourceOptions) 
         return PipeSource(path.open("rb"), path.name, layout, options)
     if path.is_file():
         return RawSource(path, layout, options)
-    raise UsageError(f"--raw-shape is for a file of raw frames or - for standard input, and {text} is neither")
+    raise UsageError(
+        f"--raw-shape is for a file of raw frames or - for standard input, and {redacted(text)} is neither"
+    )
 
 
 def _open_file(path: Path, options: SourceOptions) -> Source:

@@ -31,10 +31,15 @@ MAX_GAPS = 1000
 #: Protocols that are passed on to FFmpeg.
 SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp", "rtp", "srt")
 
-#: Names that recorders and GStreamer have for the user and the password, and their values.
+#: Names that recorders and GStreamer have for the user, the password and other secrets, and their values.
 _NAMED_SECRET = re.compile(
-    r"\b(user(?:name|-?id)?|user-?pw|passw(?:or)?d|pass|pwd)=(?:\"[^\"]*\"|'[^']*'|[^\s&?#!]*)", re.I
+    r"\b(user(?:name|-?id)?|(?:user|proxy)-?(?:id|pw)|passw(?:or)?d|pass|passphrase|pwd|token|extra-headers)="
+    r"(?:\"[^\"]*\"|'[^']*'|[^\s&?#]*)",
+    re.I,
 )
+
+#: What an address begins with, one where a slash was forgotten, too; a drive of Windows is none.
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]+:/{1,2}"
 
 _Y16 = cv2.VideoWriter.fourcc(*"Y16 ")
 
@@ -265,13 +270,14 @@ def redacted(source: str) -> str:
 
     That is the user and the password, before an `@` or as values of their names, and what follows a `?`.
     """
-    pipeline = " ! " in source
-    if "://" not in source and not pipeline:
+    pipeline = "!" in source and "=" in source
+    if not pipeline and not re.search(_SCHEME, source):
         return source
     # Passwords may hold any sign, a slash, too: what follows a colon and is no port belongs to one, up to the last @.
-    without = re.sub(r"(?<=://)([^/\s]*|[^/\s:\[]*:(?!\d*/)\S*)@", "", source)
+    without = re.sub(rf"({_SCHEME})([^/\s]*|[^/\s:\[]*:(?!\d*/)\S*)@", r"\1", source)
     without = _NAMED_SECRET.sub(r"\1=", without)
-    return re.sub(r"(://[^\s?#]*)[?#][^\s\"']*" if pipeline else r"(://[^?#]*)[?#].*", r"\1", without, flags=re.DOTALL)
+    query = rf"({_SCHEME}[^\s?#]*)[?#][^\s\"']*" if pipeline else rf"({_SCHEME}[^?#]*)[?#].*"
+    return re.sub(query, r"\1", without, flags=re.DOTALL)
 
 
 def _plain(text: str) -> str:

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from irdet.core.errors import FrameError, IrdetError, UsageError
-from irdet.runtime.sources import SourceOptions, live, open_source
+from irdet.runtime.sources import RawFormat, SourceOptions, live, open_source
 from irdet.runtime.sources.live import FIRST_DELAY, LAST_DELAY, LiveSource, deep_frame, redacted
 
 URL = "rtsp://user:secret@mast.example/ir"
@@ -282,9 +282,30 @@ def test_redacted() -> None:
     assert redacted("rtsp://user:pa/s@s@host:554/x") == "rtsp://host:554/x"
     assert redacted("http://host:80/a@b") == "http://host:80/a@b"
     assert redacted("rtsp://[fe80::1]:554/a@b") == "rtsp://[fe80::1]:554/a@b"
+    assert redacted("rtsp:/admin:s3cret@10.0.0.1/x") == "rtsp:/10.0.0.1/x"
+    tight = "rtspsrc location=rtsp://cam/s user-id=admin user-pw=s3cret!decodebin!appsink"
+    assert redacted(tight) == "rtspsrc location=rtsp://cam/s user-id= user-pw="
+    pipeline = "souphttpsrc location=http://h/x proxy-id=me proxy-pw=s3cret ! appsink"
+    assert redacted(pipeline) == "souphttpsrc location=http://h/x proxy-id= proxy-pw= ! appsink"
+    pipeline = "srtsrc uri=srt://h:1 passphrase=s3cret ! appsink"
+    assert redacted(pipeline) == "srtsrc uri=srt://h:1 passphrase= ! appsink"
     pipeline = 'udpsrc uri=udp://0.0.0.0:5000 ! caps="a:b@c" ! appsink'
-    for other in ("clip#1.npy", "frames/f??.png", "a@b.mkv", pipeline):
+    for other in ("clip#1.npy", "frames/f??.png", "a@b.mkv", "C:/a@b/clip.mkv", "night!.mkv", pipeline):
         assert redacted(other) == other
+
+
+@pytest.mark.parametrize(
+    ("source", "raw"),
+    [
+        ("rtsp://user:secret@host/x", RawFormat(10, 10)),
+        ("rtsp:/user:secret@host/x", None),
+        ("rtspsrc location=rtsp://host/x user-id=user user-pw=secret!appsink", None),
+    ],
+)
+def test_messages_tell_no_secrets(source: str, raw: RawFormat | None) -> None:
+    with pytest.raises(IrdetError) as told:
+        open_source(source, SourceOptions(raw=raw))
+    assert "secret" not in str(told.value) and "host" in str(told.value)
 
 
 def test_what_is_no_address_is_misuse() -> None:
