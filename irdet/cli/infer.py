@@ -193,7 +193,7 @@ def infer(
     from irdet.runtime.resume import after, clear
     from irdet.runtime.resume import resume as last_complete
     from irdet.runtime.sinks import WindowSink
-    from irdet.runtime.sources import NothingLeft, open_source, redacted
+    from irdet.runtime.sources import NothingLeft, first_file, open_source, redacted
 
     def tell(line: str) -> None:
         if not quiet:
@@ -203,7 +203,7 @@ def infer(
         return Provenance(
             irdet=__version__,
             source=redacted(source),
-            source_sha256=_head(source),
+            source_sha256=_head(first_file(source)),
             model=engine.info.variant,
             weights_sha256=engine.info.weights_sha256 or _digest("--model", _file(model)) or "",
             precision=engine.info.precision,
@@ -368,12 +368,15 @@ def _file(model: str | None) -> Path | None:
     return path if path is not None and path.is_file() else None
 
 
-def _head(source: str) -> str | None:
+def _head(file: Path | None) -> str | None:
     """Returns the digest of the first bytes of a file, which a recording that still grows keeps; else None."""
-    if not os.path.isfile(source):  # of Path, a pipeline is too long a name
+    if file is None:
         return None
-    with open(source, "rb") as file:
-        return hashlib.sha256(file.read(HEAD_BYTES)).hexdigest()
+    try:
+        with file.open("rb") as head:
+            return hashlib.sha256(head.read(HEAD_BYTES)).hexdigest()
+    except OSError:
+        return None  # the source says so, or skips it
 
 
 def _digest(option: str, path: Path | None) -> str | None:

@@ -25,7 +25,8 @@ class Provenance:
     Attributes:
         irdet: Version of irdet.
         source: What was searched, without passwords.
-        source_sha256: SHA-256 of the first bytes of that where it is a file: its name may be that of another clip.
+        source_sha256: SHA-256 of the first bytes of that, or of the first image of a folder or a glob: its name may be
+            that of another clip. None for what is no file.
         model: Variant of the model.
         weights_sha256: SHA-256 over its weights, or over its file where that holds no record; "" for a method.
         precision: Of the model.

@@ -404,6 +404,23 @@ def test_a_correction_of_another_size_is_told_at_once(tmp_path: Path, irdet_comm
     assert result.err.count("\n") == 1 and not out.exists()
 
 
+@pytest.mark.parametrize("inside", ["", "/*.png"], ids=["folder", "glob"])
+def test_resume_refuses_another_folder_of_the_same_names(
+    inside: str, tmp_path: Path, irdet_command: Callable[..., Any]
+) -> None:
+    for name, first in (("one", 0), ("other", 5)):
+        (tmp_path / name).mkdir()
+        for index in range(4):
+            cv2.imwrite(str(tmp_path / name / f"{index}.png"), frame(first + index))
+    words, out = ("--model", "tophat", "--no-video", "-q"), tmp_path / "out"
+    assert irdet_command("infer", f"{tmp_path}/one{inside}", "-o", out, "--limit", "2", *words).code == 0
+    other = irdet_command("infer", f"{tmp_path}/other{inside}", "--resume", out, *words)
+    assert other.code == 2 and "give the source of that run" in other.err and numbers(out) == [0, 1]
+    (tmp_path / "one").rename(tmp_path / "moved")
+    moved = irdet_command("infer", f"{tmp_path}/moved{inside}", "--resume", out, *words)
+    assert moved.code == 0 and numbers(out) == [0, 1, 2, 3]
+
+
 def test_json_tells_the_rate_that_was_reached_and_the_one_that_was_given(
     tmp_path: Path, irdet_command: Callable[..., Any]
 ) -> None:
