@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from irdet.cli.options import ExistOkOption, JsonOption, NameOption, QuietOption
-from irdet.core.errors import IrdetError, UsageError
+from irdet.cli.watch_options import Stopped
+from irdet.core.errors import UsageError
 
 
 def train(
@@ -139,11 +140,12 @@ def train(
             resume=resume is not None,
             advance=advance,
         )
-    if not result.finished:
+    if result.signal is not None:
         same = [("--data", data), ("--backgrounds", backgrounds), ("--split", split), ("--threads", threads)]
         same += [("--device", device if device != "auto" else None), ("--resume", folder)]
         words = [str(part) for key, value in same if value is not None for part in (key, value)]
-        raise Interrupted(f"stopped in epoch {result.epoch}; to go on: {shlex.join(['irdet', 'train', *words])}")
+        onwards = shlex.join(["irdet", "train", *words])
+        raise Stopped(result.signal, f"stopped in epoch {result.epoch}; to go on: {onwards}")
 
     info = record_protocols(result.best, frames, plan.square)
     if as_json:
@@ -155,9 +157,3 @@ def train(
     else:
         console().print("nothing was held out, so there is nothing to say about how good it is")
     console().print(f"checkpoints, log and pictures: {folder}")
-
-
-class Interrupted(IrdetError):
-    """The run was stopped by a signal and can be resumed."""
-
-    exit_code = 130

@@ -58,14 +58,14 @@ class TrainingResult:
     Attributes:
         best: Checkpoint of the best validation nIoU; the last one where nothing is held out.
         last: Checkpoint to resume from.
-        finished: False where it was interrupted.
+        signal: Number of the signal that interrupted it; None where it is finished.
         epoch: Epochs done.
         niou: The best validation nIoU; NaN before the first validation.
     """
 
     best: Path
     last: Path
-    finished: bool
+    signal: int | None
     epoch: int
     niou: float
 
@@ -166,7 +166,7 @@ def train(
         _interruptible() as interrupted,
     ):
         upcoming = loader.submit(sampler.batch, step, mined)
-        while step < total and not interrupted():
+        while step < total and interrupted() is None:
             images, masks = (torch.from_numpy(array).to(where) for array in upcoming.result())
             upcoming = loader.submit(sampler.batch, step + 1, mined)
             rate = recipe.learning_rate * rate_at(step, total, recipe.warmup, recipe.final_share)
@@ -221,7 +221,7 @@ def train(
         upcoming.cancel()
         if step < total:
             keep(last, None)
-    return TrainingResult(best, last, step >= total, step // per_epoch, top)
+    return TrainingResult(best, last, None if step >= total else interrupted(), step // per_epoch, top)
 
 
 def stored_recipe(last: Path) -> Recipe:
@@ -303,16 +303,20 @@ def _record(measured: MetricsResult, size: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
+def _interruptible() -> Iterator[Callable[[], int | None]]:
     """Turns Ctrl-C and SIGTERM into a question that the loop asks between steps, so that no step is half done."""
-    stop = threading.Event()
+    came: list[int] = []
+
+    def first() -> int | None:
+        return came[0] if came else None
+
     if threading.current_thread() is not threading.main_thread():
-        yield stop.is_set
+        yield first
         return
     kinds = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(kind, lambda *_: stop.set()) for kind in kinds]
+    before = [signal.signal(kind, lambda number, _: came.append(number)) for kind in kinds]
     try:
-        yield stop.is_set
+        yield first
     finally:
         for kind, handler in zip(kinds, before, strict=True):
             signal.signal(kind, handler)

@@ -115,8 +115,9 @@ def test_a_killed_run_goes_on(data: Path, tmp_path: Path) -> None:
     while len(log.read_text().splitlines()) <= before:
         assert resumed.poll() is None and time.monotonic() < deadline + 240
         time.sleep(0.05)
-    resumed.send_signal(signal.SIGINT)
+    resumed.send_signal(signal.SIGTERM)
     resumed.communicate(timeout=120)
+    assert resumed.returncode == 143
     epochs = [line.split(",")[0] for line in log.read_text().splitlines()[1:]]
     assert epochs == [str(n) for n in range(len(epochs))], "no epoch twice, none missing"
 

@@ -93,10 +93,10 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     before = signal.getsignal(kind)
     stop = StopAt(4, kind)  # in the middle of the second epoch
     first = train(recipe, data, parts, initial=initial, advance=stop)
-    assert complete.finished and not first.finished and first.epoch == 1
+    assert complete.signal is None and first.signal == kind and first.epoch == 1
     assert signal.getsignal(kind) is before, "the signal's handler is put back"
     second = train(recipe, data, parts, resume=True)
-    assert second.finished
+    assert second.signal is None
 
     for name in ("last.pt", "best.pt"):
         for key, tensor in weights(whole / name).items():
@@ -113,7 +113,7 @@ def test_run_leaves_what_it_promises(data: TrainingData, tmp_path: Path) -> None
     initial = create_model("mlcl-edge")
     start = {key: value.clone() for key, value in initial.state_dict().items()}
     result = train(RECIPE, data, tmp_path, initial=initial)
-    assert result.finished and result.epoch == 3
+    assert result.signal is None and result.epoch == 3
     assert [row["epoch"] for row in rows(tmp_path)] == ["0", "1", "2"]
     assert [bool(row["val_niou"]) for row in rows(tmp_path)] == [False, True, True], "every second epoch, and the last"
     assert rows(tmp_path)[1]["val_free"]
@@ -221,7 +221,7 @@ def test_mining_finds_what_is_taken_for_a_target() -> None:
 def test_a_run_on_everything_keeps_its_last_weights(data: TrainingData, tmp_path: Path) -> None:
     whole = dataclasses.replace(data, validation=(), validation_names=(), free_validation=())
     result = train(RECIPE.replace(fold=0), whole, tmp_path)
-    assert result.finished and math.isnan(result.niou)
+    assert result.signal is None and math.isnan(result.niou)
     assert not record_protocols(result.best, whole, 96).metrics
     for key, tensor in weights(result.last).items():
         torch.testing.assert_close(weights(result.best)[key], tensor, rtol=0, atol=0)
