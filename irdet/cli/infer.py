@@ -294,6 +294,7 @@ def infer(
             held.enter_context(claimed(folder))
         sinks = results.sinks(folder, frames)
         read = _spare(source, folder, sinks)
+        read |= {path.resolve() for path in (ignore, nuc, _file(model)) if path is not None}
         made = made or provenance(engine)
         if resume is None:
             clear(folder, read)

@@ -103,16 +103,24 @@ def resume(folder: Path) -> Done | None:
 def clear(folder: Path, spared: Collection[Path] = ()) -> None:
     """Takes away what a run that a folder held before has left: mixed with what the next one writes it would mislead.
 
+    Of a folder without a run's record nothing is taken away: its masks are the labels of a data set.
+
     Args:
         folder: The folder of both.
         spared: Files, and folders of files, that the next run reads; absolute.
 
     Raises:
+        UsageError: The folder holds pictures, and no record of a run that wrote them.
         IrdetError: Something cannot be taken away.
     """
+    if not (folder / RECORD).is_file():
+        if foreign := [kind for kind in _PICTURES if any((folder / kind).glob("*.png"))]:
+            raise UsageError(f"{folder / foreign[0]} holds pictures that are no run's: choose another --output")
+        return
     try:
         for part in (folder, *folder.glob("part-[0-9]*")):
-            own = [part / name for name in (RECORD, *_RESULTS)] + list(part.glob("annotated*.mkv"))
+            own = [part / name for name in (RECORD, *_RESULTS, "annotated.mkv")]
+            own += part.glob("annotated-[0-9]*.mkv")
             own += [picture for kind in _PICTURES for picture in (part / kind).glob("*.png")]
             for path in own:
                 if not {path.resolve(), path.parent.resolve()} & set(spared):

@@ -355,7 +355,7 @@ def test_a_run_in_a_used_folder_leaves_nothing_of_the_one_before(
     assert irdet_command("infer", good, "-o", out, "--coco", *words).code == 0
     assert irdet_command("infer", bad, "-o", out, "--exist-ok", "--threshold", "0.9", *words).code == 1
     assert sorted(path.name for path in out.iterdir()) == ["run.json"]
-    assert irdet_command("infer", good, "--resume", out, "--threshold", "0.9", *words).code == 0 and numbers(out) == [0]
+    assert json.loads((out / "run.json").read_text())["threshold"] == 0.9
 
 
 @pytest.mark.parametrize("source", ["good", "out"])
@@ -363,6 +363,7 @@ def test_what_a_run_reads_is_not_cleared_for_it(tmp_path: Path, irdet_command: C
     """Pictures of an earlier run may be read by the next one, in the same folder."""
     out = tmp_path / "out"
     (out / "annotated").mkdir(parents=True)
+    (out / "run.json").write_text("{}")
     (tmp_path / "good").mkdir()
     for path in (out / "annotated" / "0.png", tmp_path / "good" / "7.png"):
         cv2.imwrite(str(path), frame(0))
@@ -419,6 +420,35 @@ def test_resume_refuses_another_folder_of_the_same_names(
     (tmp_path / "one").rename(tmp_path / "moved")
     moved = irdet_command("infer", f"{tmp_path}/moved{inside}", "--resume", out, *words)
     assert moved.code == 0 and numbers(out) == [0, 1, 2, 3]
+
+
+def test_labels_are_not_taken_for_an_old_runs_masks(tmp_path: Path, irdet_command: Callable[..., Any]) -> None:
+    labels = tmp_path / "set/masks"
+    for folder in (labels, tmp_path / "set/images"):
+        folder.mkdir(parents=True)
+        cv2.imwrite(str(folder / "0.png"), frame(0))
+    (tmp_path / "set/coco.json").write_text("{}")
+    words = ("infer", tmp_path / "set/images", "-o", tmp_path / "set", "--exist-ok", "--model", "tophat", "-q")
+    for more in ((), ("--masks",)):
+        refused = irdet_command(*words, *more)
+        assert refused.code == 2 and f"{labels} holds pictures that are no run's" in refused.err
+    assert (labels / "0.png").read_bytes() == (tmp_path / "set/images/0.png").read_bytes()
+    labels.rename(tmp_path / "labels")
+    (tmp_path / "set/annotated_by_hand.mkv").touch()
+    cv2.imwrite(str(tmp_path / "ignore.png"), 0 * frame(0))
+    for _ in range(2):
+        assert irdet_command(*words, "--masks", "--ignore", tmp_path / "ignore.png").code == 0
+    kept = {path.name for path in (tmp_path / "set").iterdir()}
+    assert {"annotated_by_hand.mkv", "masks", "run.json"} <= kept
+    assert "coco.json" not in kept, "the second run takes it for one of the first"
+
+
+def test_what_a_run_is_given_is_not_cleared(tmp_path: Path, irdet_command: Callable[..., Any]) -> None:
+    source, out = raw_file(tmp_path / "clip.raw", 2), tmp_path / "out"
+    words = ("infer", source, "-o", out, "--exist-ok", "--model", "tophat", "--no-video", "-q", *RAW)
+    assert irdet_command(*words, "--masks").code == 0
+    assert irdet_command(*words, "--ignore", out / "masks/000000.png").code == 0
+    assert [path.name for path in (out / "masks").iterdir()] == ["000000.png"]
 
 
 def test_json_tells_the_rate_that_was_reached_and_the_one_that_was_given(
