@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,10 +74,12 @@ class OpenVinoEngine(GraphEngine):
             record = _record(model)
         except UnicodeDecodeError as error:
             raise ModelError(f"{self._path} cannot be loaded by OpenVINO: a name in it is no text") from error
+        self._alone = threading.Lock()
         self._adopt(inputs, outputs, record)
 
     def _execute(self, prepared: NDArray[np.generic], only: int | None) -> list[NDArray[Any]]:
-        found = self._request.infer({0: prepared}, share_inputs=True)  # copies the outputs
+        with self._alone:  # of two threads in one request the first would get what the second asked for
+            found = self._request.infer({0: prepared}, share_inputs=True)  # copies the outputs
         outputs = [np.asarray(found[index]) for index in range(len(found))]
         return outputs if only is None else [outputs[only]]
 

@@ -146,6 +146,17 @@ def test_same_frame_same_answer(engine: BaseEngine) -> None:
     assert np.array_equal(engine.run(batch), first)
 
 
+def test_threads_may_share_an_engine(engine: BaseEngine) -> None:
+    """Two cameras, one model: each gets what is in its own frames."""
+    sizes = ((64, 64), (64, 64), (96, 64), (64, 96))
+    frames = [as_batch(probe_frame(*size, seed)[None]) for seed, size in enumerate(sizes)]
+    alone = [engine.run(frame) for frame in frames]
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(engine.run, frames * 8))
+    for index, found in enumerate(together):
+        np.testing.assert_allclose(found, alone[index % 4], atol=1e-5)
+
+
 def test_layout_makes_no_difference(engine: BaseEngine) -> None:
     batch = frames(2)
     wanted = engine.run(batch)
