@@ -14,8 +14,11 @@ import importlib
 import os
 from typing import TYPE_CHECKING
 
-# ONNX Runtime's builds report to their maker unless told not to, before they are loaded. Whoever sets it decides.
+# Set here, before there are threads: whoever reads the environment while it is written to crashes. What is set stays.
+# ONNX Runtime's builds report to their maker unless told not to, before they are loaded.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# FFmpeg in OpenCV writes on stderr what is said in our one line (-8: nothing). Read once, when OpenCV first uses it.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 __version__ = "0.1.0"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,18 +27,40 @@ MAX_PIXELS = 1 << 26
 PNG = b"\x89PNG"
 
 
+class _Quiet:
+    """OpenCV's log level is the whole process's: the first of several threads lowers it, the last puts it back."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._level = 0
+        # OpenCV 4 has the function at its top, OpenCV 5 in a module.
+        self._set = cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel
+
+    def enter(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._level = self._set(0)
+
+    def leave(self) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._set(self._level)
+
+
+_QUIET = _Quiet()
+
+
 @contextmanager
 def quiet_opencv() -> Iterator[None]:
-    """Keeps OpenCV and its FFmpeg from writing on stderr: what they have to say is said in our one line."""
-    # FFmpeg's level (-8: nothing) is read once, when OpenCV first uses it.
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    # OpenCV 4 has the function at its top, OpenCV 5 in a module.
-    set_level = cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel
-    level = set_level(0)
+    """Keeps OpenCV from writing on stderr: what it has to say is said in our one line."""
+    _QUIET.enter()
     try:
         yield
     finally:
-        set_level(level)
+        _QUIET.leave()
 
 
 def check_size(width: int, height: int, max_pixels: int, name: str | os.PathLike[str], settable: bool = True) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -8,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from irdet.core.errors import FrameError
-from irdet.core.images import is_image, natural_key, read_image
+from irdet.core.images import is_image, natural_key, quiet_opencv, read_image
 
 
 def picture() -> NDArray[np.uint8]:
@@ -24,6 +25,20 @@ def save(path: Path, pixels: NDArray[np.generic]) -> Path:
 def test_sixteen_bits_stay_sixteen_bits(tmp_path: Path, suffix: str) -> None:
     deep = picture().astype(np.uint16) * 251
     assert np.array_equal(read_image(save(tmp_path / f"deep{suffix}", deep)), deep)
+
+
+def test_threads_that_read_leave_opencv_as_loud_as_it_was(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", picture())
+    with quiet_opencv():
+        pass
+    set_level = cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel
+    before = set_level(3)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(read_image, [path] * 400))
+    finally:
+        after = set_level(before)
+    assert after == 3
 
 
 def test_float_tiff_keeps_its_nan(tmp_path: Path) -> None:
