@@ -34,19 +34,18 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         IrdetError: The folder cannot be made or written to.
     """
     path = Path(path)
+    temporary = path.with_name(f".{path.stem[:40]}-{os.urandom(8).hex()}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
+        # Not mkstemp: its file is for its owner alone, and what the others may cannot be read without being set.
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:
         raise IrdetError(f"cannot write {path}: {error.strerror}") from error
-    temporary = Path(name)
     try:
         yield temporary
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except OSError as error:
-        if error.filename is not None and str(error.filename) not in (name, str(path)):
+        if error.filename is not None and str(error.filename) not in (str(temporary), str(path)):
             raise  # the block stumbled over another file
         raise IrdetError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
@@ -85,12 +84,6 @@ def sha256(path: str | os.PathLike[str]) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def read_arrays(path: str | os.PathLike[str], limit: int) -> dict[str, NDArray[np.generic]]:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,23 @@ def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
         raise RuntimeError("half way")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_threads_leave_the_umask_alone(tmp_path: Path) -> None:
+    """It belongs to the process, and reading it is setting it."""
+    before = os.umask(0o027)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(lambda number: write_text(tmp_path / f"{number}.txt", ""), range(400)))
+    finally:
+        after = os.umask(before)
+    assert after == 0o027
+
+
+def test_a_name_as_long_as_file_systems_allow(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * 251 + ".txt")
+    write_text(path, "1")
+    assert path.read_text() == "1" and len(list(tmp_path.iterdir())) == 1
 
 
 def test_others_may_read_it_as_the_umask_says(tmp_path: Path) -> None:
