@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import re
@@ -28,6 +29,9 @@ from irdet.runtime.sources import FALLBACK_FPS, SourceOptions, open_source
 #: A video stops while this much is left on its disk beside what its container holds back: OpenCV's writer loses frames
 #: without a word where it is full. Where it is not known what is held back, that is 5 MB at most (a cluster).
 RESERVED_BYTES, HELD_BYTES = 256 << 10, 8 << 20
+
+#: Longer names are cut, bytes: file systems hold 255, and what is added is some.
+LONGEST_NAME = 200
 
 #: Of the annotated video's frames, 0 to 100.
 _JPEG_QUALITY = 85
@@ -403,12 +407,21 @@ class _PngNames:
         return self._folder / f"{name}.png"
 
     def _name(self, index: int, source: str) -> str:
-        flat = re.sub(r"[/\\:]+", "_", source) or "frame"
+        flat = _short(re.sub(r"[/\\:]+", "_", source)) or "frame"
         name = PurePosixPath(flat).stem
         if name in self._taken:  # a.png and a.tif, or the same name in two folders
             name = flat if flat not in self._taken else f"{flat}-{index}"
         self._taken.add(name)
         return name
+
+
+def _short(name: str) -> str:
+    """Returns a name that a file may have; paths below a folder may be longer together."""
+    data = name.encode()
+    if len(data) <= LONGEST_NAME:
+        return name
+    end = PurePosixPath(name).suffix
+    return data[:LONGEST_NAME].decode(errors="ignore") + "-" + hashlib.sha256(data).hexdigest()[:12] + end
 
 
 @contextmanager

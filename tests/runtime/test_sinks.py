@@ -306,6 +306,19 @@ def test_pictures_are_named_after_their_source(tmp_path: Path, detect: Callable[
     assert np.array_equal(read_image(tmp_path / "annotated" / "a.png"), annotate(detection.frame, detection.targets))
 
 
+def test_long_paths_have_pictures_too(tmp_path: Path, detect: Callable[..., Detection]) -> None:
+    """A path below a folder may be longer than a name."""
+    sink = MaskSink(tmp_path / "masks")
+    sources = [f"{'ä' * 90}/{'b' * 90}/{end}.png" for end in "12"]
+    for index, name in enumerate(sources):
+        sink.write(detect(index, None, name))
+    names = {path.name for path in (tmp_path / "masks").iterdir()}
+    assert len(names) == 2 and all(name.startswith("ä" * 90) for name in names)
+    again = MaskSink(tmp_path / "masks", [(0, sources[0])])
+    again.write(detect(1, None, sources[1]))
+    assert {path.name for path in (tmp_path / "masks").iterdir()} == names
+
+
 def test_masks_are_those_of_the_targets(tmp_path: Path, detect: Callable[..., Detection]) -> None:
     sink = MaskSink(tmp_path / "masks")
     for index in range(2):
