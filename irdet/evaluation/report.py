@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from irdet.core.errors import IrdetError
 from irdet.core.extras import require
 from irdet.core.files import replacing, write_text
 from irdet.core.threshold import AdaptiveThreshold
@@ -205,6 +204,6 @@ def _per_image(results: Sequence[ImageResult]) -> str:
 
 
 def _save_png(path: Path, picture: NDArray[np.uint8]) -> None:
+    data = cv2.imencode(".png", picture)[1].tobytes()  # imwrite crashes on names that are no UTF-8
     with replacing(path) as temporary:
-        if not cv2.imwrite(str(temporary), picture):
-            raise IrdetError(f"cannot write {path}")
+        temporary.write_bytes(data)

@@ -87,8 +87,9 @@ def draw_predictions(module: Network, frames: Sequence[LabelledFrame], device: t
     columns = 4
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
     rows = [np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
+    data = cv2.imencode(".png", np.vstack(rows))[1].tobytes()  # imwrite crashes on names that are no UTF-8
     with replacing(path) as temporary:
-        cv2.imwrite(str(temporary), np.vstack(rows))
+        temporary.write_bytes(data)
 
 
 def _tile(frame: LabelledFrame, probability: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -101,3 +102,9 @@ def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(MissingDependency, match=r"irdet\[plot\]"):
         save_curves(tmp_path / "curves.png", evaluation(case()))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
+def test_folders_with_names_that_are_no_text(tmp_path: Path) -> None:
+    files = save_figures(tmp_path / os.fsdecode(b"bad_\xff"), evaluation(case()))
+    assert all(file.stat().st_size for file in files)

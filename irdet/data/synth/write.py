@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from irdet import __version__
 from irdet.core.errors import IrdetError, UsageError
 from irdet.core.files import replacing, write_text
+from irdet.core.images import opencv_name
 from irdet.data.synth.config import SceneConfig
 from irdet.data.synth.sequence import SynthFrame, generate_frame, generate_sequence
 from irdet.data.synth.targets import SynthTarget
@@ -202,6 +203,7 @@ def _write_png(path: Path, pixels: NDArray[np.generic]) -> None:
 
 
 def _write_video(path: Path, sequence: Iterable[SynthFrame], size: tuple[int, int], frames: int, fps: float) -> None:
+    opencv_name(path)  # refuses what OpenCV would crash on
     with replacing(path) as temporary:
         for codec in CODECS[path.suffix.lower()]:
             writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*codec), fps, size, False)

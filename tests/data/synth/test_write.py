@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from irdet.core.errors import IrdetError, UsageError
+from irdet.core.errors import FrameError, IrdetError, UsageError
 from irdet.data.sirst import load_dataset
 from irdet.data.synth import SceneConfig, generate_sequence, write_clip, write_dataset
 
@@ -160,3 +160,8 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
         write_dataset(tmp_path / "file" / "set", 1, CONFIG)
     with pytest.raises(IrdetError, match=r"a\.mkv"):
         write_clip(tmp_path / "file" / "a.mkv", CONFIG, frames=1)
+
+
+def test_a_name_that_opencv_would_crash_on(tmp_path: Path) -> None:
+    with pytest.raises(FrameError, match="not UTF-8"):
+        write_clip(tmp_path / os.fsdecode(b"a\xff.mkv"), CONFIG, frames=1)
