@@ -22,6 +22,9 @@ RANGE_SMOOTHING = 0.05
 #: How counts become [0, 1]: by the range of the frame, or by what each pixel's surroundings are like.
 MODES = ("range", "local")
 
+#: The highest counts of 10, 12 and 14 bits.
+_FULL_SCALES = (1023, 4095, 16383)
+
 #: Up to so many bad pixels of a frame are replaced by medians, more by means.
 FEW_BAD = 1 << 16
 
@@ -58,6 +61,18 @@ class Frame:
     source: str = ""
     range: tuple[float, float] | None = None
     full: NDArray[np.bool_] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses what is not ready for a model.
+
+        Raises:
+            FrameError: `data` is not [H, W] of float32 or uint8.
+        """
+        if self.data.ndim != 2 or self.data.dtype not in (np.float32, np.uint8):
+            raise FrameError(
+                f"a frame holds float32 or uint8 [height, width], not {self.data.dtype} {list(self.data.shape)}: "
+                "raw pixels go through a Preprocessor"
+            )
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -258,11 +273,21 @@ def to_grey(raw: NDArray[np.generic], where: str) -> NDArray[np.generic]:
     return cv2.cvtColor(np.ascontiguousarray(raw[:, :, :3]), cv2.COLOR_BGR2GRAY)
 
 
-def _full(raw: NDArray[np.generic]) -> NDArray[np.bool_] | None:
-    """Marks the pixels at the top of an integer source's range; None where there are none."""
+def saturation(raw: NDArray[np.generic]) -> float:
+    """Returns the count at which a source saturates; infinity where that is not known, as of floats.
+
+    Cameras of 10 to 14 bits come in 16: where the brightest pixel of a frame is the highest count of one of these
+    depths, that is it.
+    """
     if not np.issubdtype(raw.dtype, np.integer):
-        return None
-    full = raw == np.iinfo(raw.dtype.str).max
+        return float("inf")
+    highest = int(raw.max())
+    return float(highest if highest in _FULL_SCALES else np.iinfo(raw.dtype.str).max)
+
+
+def _full(raw: NDArray[np.generic]) -> NDArray[np.bool_] | None:
+    """Marks the pixels at which the source saturates; None where there are none."""
+    full = raw == saturation(raw)
     return np.asarray(full) if full.any() else None
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irdet.core.errors import UsageError
-from irdet.core.frame import QUANTISATION_NOISE, Frame
+from irdet.core.frame import QUANTISATION_NOISE, Frame, saturation
 
 #: Pixels between a target's bounding box and the ring in which its background is measured.
 GUARD = 2
@@ -204,11 +204,7 @@ def _statistics(counts: NDArray[np.generic], where: NDArray[np.uint8]) -> tuple[
 
 def _top(frame: Frame) -> float:
     """Returns the count at which the source saturates."""
-    if frame.raw is None:
-        return 255.0
-    if np.issubdtype(frame.raw.dtype, np.integer):
-        return float(np.iinfo(frame.raw.dtype.str).max)
-    return float("inf")
+    return 255.0 if frame.raw is None else saturation(frame.raw)
 
 
 def _around(

@@ -269,3 +269,11 @@ def test_a_buffer_that_is_filled_again_changes_no_frame(dtype: type, how: dict[s
 def test_integers_in_colour_have_steps_of_one_count_too(dtype: type) -> None:
     grey: NDArray[Any] = np.arange(600, 720).reshape(10, 12).astype(dtype)
     assert Preprocessor()(np.dstack([grey] * 3)).lsb == Preprocessor()(grey).lsb == 1
+
+
+@pytest.mark.parametrize(
+    "data", [np.zeros((4, 4), np.uint16), np.zeros((4, 4)), np.zeros((4, 4, 3), np.uint8), np.zeros(4, np.float32)]
+)
+def test_a_frame_is_ready_for_a_model(data: NDArray[Any]) -> None:
+    with pytest.raises(FrameError, match="float32 or uint8"):
+        Frame(data)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from irdet.core.errors import UsageError
 from irdet.core.frame import Frame, Preprocessor
+from irdet.core.nuc import identity
 from irdet.core.targets import GUARD, RING, Target, extract_targets
 
 
@@ -310,3 +311,15 @@ def test_what_does_not_fit_is_told() -> None:
         extract_targets(blank(frame.shape), frame, ignore=np.zeros((3, 4), np.bool_))
     with pytest.raises(UsageError, match="connectivity"):
         extract_targets(blank(frame.shape), frame, connectivity=6)
+
+
+@pytest.mark.parametrize(
+    ("peak", "saturated"), [(1023, True), (4095, True), (16383, True), (65535, True), (9000, False)]
+)
+def test_cameras_of_less_than_16_bits_saturate(peak: int, saturated: bool) -> None:
+    raw = np.full((32, 32), 500, np.uint16)
+    raw[10:13, 10:13] = peak
+    probability = (raw > 500).astype(np.float32)
+    assert only(extract_targets(probability, Preprocessor()(raw))).saturated == saturated
+    corrected = Preprocessor(correction=identity(raw.shape))(raw)
+    assert only(extract_targets(probability, corrected)).saturated == saturated
