@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from irdet.core.errors import UsageError
+from irdet.core.errors import FrameError, UsageError
 from irdet.core.frame import Frame, Pixels, Preprocessor, pad_to, pad_to_multiple
 from irdet.core.targets import Target, extract_targets
 from irdet.core.threshold import Threshold, check_threshold, threshold_of
@@ -135,16 +135,13 @@ class Detector:
             The detection; targets and probability are in pixels of the frame.
 
         Raises:
-            FrameError: The pixels are no image.
-            UsageError: The ignore mask does not fit the frame.
+            FrameError: The pixels are no image, or the ignore mask does not fit them.
             ModelError: The engine failed.
         """
         start = time.perf_counter()
         if not isinstance(frame, Frame):
             frame = Preprocessor()(frame)
-        if self.ignore is not None and self.ignore.shape != frame.shape:
-            (mask_height, mask_width), (height, width) = self.ignore.shape, frame.shape
-            raise UsageError(f"ignore mask of {mask_width}x{mask_height} px does not fit frames of {width}x{height} px")
+        self.check(frame)
         begun = time.perf_counter()
         probability, inference = self._infer(frame)
         ended = time.perf_counter()
@@ -164,6 +161,15 @@ class Detector:
             "targets": time.perf_counter() - ended,
         }
         return Detection(frame, probability, targets, threshold, self.connectivity, times)
+
+    def check(self, frame: Frame) -> None:
+        """Raises FrameError where the ignore mask does not fit a frame."""
+        if self.ignore is not None and self.ignore.shape != frame.shape:
+            (mask_height, mask_width), (height, width) = self.ignore.shape, frame.shape
+            raise FrameError(
+                f"{frame.source or 'frame'}: ignore mask of {mask_width}x{mask_height} px does not fit frames of "
+                f"{width}x{height} px"
+            )
 
     def probability(self, frame: Frame) -> NDArray[np.float32]:
         """Returns the engine's probabilities, float32 [H, W] in [0, 1], as large as the frame."""

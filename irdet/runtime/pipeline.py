@@ -194,7 +194,7 @@ def run(
             closing.callback(sink.close)
         closing.callback(flow.end)
         flow.begin(
-            lambda: _read(source, preprocessor, clock),
+            lambda: _read(source, preprocessor, detector, clock),
             lambda item: item.found(detector.detect(item.frame)),
         )
         for item in flow.results(watch, lambda: source.skipped.frames):
@@ -253,12 +253,13 @@ class _Item:
         return self
 
 
-def _read(source: Source, preprocessor: Preprocessor, clock: _Clock) -> Iterator[_Item]:
+def _read(source: Source, preprocessor: Preprocessor, detector: Detector, clock: _Clock) -> Iterator[_Item]:
     for raw in clock.each("decode", source):
         captured = time.monotonic()
         try:
             with clock("preprocess"):
                 frame = raw.prepare(preprocessor)
+                detector.check(frame)
         except FrameError as error:
             source.skipped.add(Skipped(raw.name, str(error)))
             continue

@@ -177,7 +177,7 @@ def test_ignore_mask(make_engine: MakeEngine) -> None:
     kept = Detector(make_engine(), ignore=ignore).detect(image)
     assert kept.targets == tuple(target for target in every.targets if target.x > 60)
     assert 0 < len(kept.targets) < len(every.targets)
-    with pytest.raises(UsageError, match=r"120x95 px does not fit frames of 120x96 px"):
+    with pytest.raises(FrameError, match=r"120x95 px does not fit frames of 120x96 px"):
         Detector(make_engine(), ignore=ignore[:-1]).detect(image)
 
 
