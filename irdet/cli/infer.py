@@ -9,6 +9,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -177,6 +178,9 @@ def infer(
         max_pixels=max_pixels,
         give_up=give_up,
     )
+    # It writes to the environment, which a runtime that loads at the same time may be reading: that crashes.
+    import cv2  # noqa: F401
+
     # Beside the source and the imports that follow: most of the time that a runtime takes to load is not Python's.
     beside = ThreadPoolExecutor(1)
     opening = beside.submit(open_engine, model, device=device, threads=threads)
@@ -261,6 +265,7 @@ def infer(
             return
         except Stalled as error:
             _give_up(error, stop)
+        came = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         frames, engine = held.enter_context(opened), held.enter_context(model_opened())
         if resume is not None and frames.live:
             raise UsageError(f"--resume is for what can be read again, and {frames.name} is live")
@@ -295,7 +300,7 @@ def infer(
         sinks = results.sinks(folder, frames)
         read = _spare(source, folder, sinks)
         read |= {path.resolve() for path in (ignore, nuc, _file(model)) if path is not None}
-        made = made or provenance(engine)
+        made = replace(made or provenance(engine), started=came)
         if resume is None:
             clear(folder, read)
         if done is None:

@@ -87,7 +87,7 @@ def run_folder(output: Path | None, task: str, name: str, exist_ok: bool) -> Pat
         IrdetError: It cannot be made or read.
     """
     if output is None:
-        return new_run(task, name, exist_ok)
+        return new_run(task, name.replace("\\", "_"), exist_ok)
     try:
         output.mkdir(parents=True, exist_ok=True)
         if exist_ok or not any(output.iterdir()):

@@ -15,7 +15,7 @@ from irdet.core.files import write_text
 NAME = "run.json"
 
 #: What may change in the middle of a run: where things lie, and what runs the same network.
-_FREE = ("irdet", "runtime", "source", "ignore", "nuc")
+_FREE = ("irdet", "runtime", "source", "ignore", "nuc", "started")
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Provenance:
         stride: Every so many frames one is searched.
         frame_rate: Frames per second, in place of what the source tells.
         raw: How frames without a header lie; None where the source has headers.
+        started: When its first frame was there, UTC (ISO 8601): a live source's `time` counts from then. "" before.
     """
 
     irdet: str
@@ -72,6 +73,7 @@ class Provenance:
     stride: int
     frame_rate: float | None
     raw: str | None
+    started: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as JSON values."""

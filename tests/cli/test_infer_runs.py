@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -420,6 +421,47 @@ def test_resume_refuses_another_folder_of_the_same_names(
     (tmp_path / "one").rename(tmp_path / "moved")
     moved = irdet_command("infer", f"{tmp_path}/moved{inside}", "--resume", out, *words)
     assert moved.code == 0 and numbers(out) == [0, 1, 2, 3]
+
+
+def test_a_reader_of_messages_that_leaves_costs_no_frame(tmp_path: Path) -> None:
+    """As a collector of logs that dies."""
+    out, reader, writer = tmp_path / "out", *os.pipe()
+    run = infer(raw_file(tmp_path / "clip.raw", 20), "-o", out, "--no-video", stderr=writer)
+    os.close(writer)
+    os.close(reader)
+    run.communicate(timeout=60)
+    assert run.returncode == 0 and numbers(out) == list(range(20))
+
+
+def test_a_run_says_when_it_started(tmp_path: Path, irdet_command: Callable[..., Any]) -> None:
+    before = datetime.now(timezone.utc)
+    words = (raw_file(tmp_path / "clip.raw", 2), "-o", tmp_path / "out", "--model", "tophat", "--no-video", *RAW)
+    told = json.loads(irdet_command("infer", *words, "--json").out)
+    started = datetime.fromisoformat(json.loads((tmp_path / "out/run.json").read_text())["started"])
+    assert before - timedelta(seconds=1) <= started <= datetime.now(timezone.utc)
+    assert told["started"] == started.isoformat(timespec="milliseconds")
+
+
+def test_frames_that_the_mask_does_not_fit_are_skipped(tmp_path: Path, irdet_command: Callable[..., Any]) -> None:
+    (tmp_path / "images").mkdir()
+    for index in range(3):
+        cv2.imwrite(str(tmp_path / f"images/{index}.png"), frame(index)[: -1 if index == 1 else None])
+    cv2.imwrite(str(tmp_path / "ignore.png"), 0 * frame(0))
+    words = ("--model", "tophat", "-o", tmp_path / "out", "--ignore", tmp_path / "ignore.png", "--no-video")
+    done = irdet_command("infer", tmp_path / "images", *words)
+    assert done.code == 0 and numbers(tmp_path / "out") == [0, 2]
+    assert "skipped: 1.png: ignore mask of" in done.err
+
+
+def test_names_with_signs_of_other_systems(tmp_path: Path, irdet_command: Callable[..., Any]) -> None:
+    cv2.imwrite(str(tmp_path / "back\\slash.png"), frame(0))
+    done = irdet_command("infer", tmp_path / "back\\slash.png", "--model", "tophat", "-q")
+    assert done.code == 0 and "runs/infer/back_slash" in done.out
+
+
+def test_a_link_into_nowhere_is_called_one(tmp_path: Path, irdet_command: Callable[..., Any]) -> None:
+    (tmp_path / "a.png").symlink_to(tmp_path / "b.png")
+    assert "a.png: no such file or folder (a link into nowhere)" in irdet_command("infer", tmp_path / "a.png").err
 
 
 def test_labels_are_not_taken_for_an_old_runs_masks(tmp_path: Path, irdet_command: Callable[..., Any]) -> None:

@@ -45,6 +45,7 @@ SAME: dict[str, Any] = {
     "runtime": "openvino",
     "ignore": "a.png",
     "nuc": "b.npz",
+    "started": "2026-01-01T00:00:00.000+00:00",
 }
 
 OTHER: dict[str, Any] = {

@@ -56,7 +56,7 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _CAMERA = re.compile(r"(?:/dev/video)?(\d{1,3})")
 
 
-def open_source(spec: str | os.PathLike[str], options: SourceOptions | None = None) -> Source:
+def open_source(spec: str | os.PathLike[str] | int, options: SourceOptions | None = None) -> Source:
     """Opens a source and makes sure that it has at least one frame.
 
     Its frames come as they are stored, and are prepared for a model by one preprocessor:
@@ -69,8 +69,8 @@ def open_source(spec: str | os.PathLike[str], options: SourceOptions | None = No
     Args:
         spec: An image, a multi-page TIFF, a folder of images (not its subfolders; in natural order: `2.png` before
             `10.png`), a glob of images (quoted; `**` for subfolders), a NumPy stack (.npy), a video, a camera
-            (`0` or `/dev/video0`), an address (`rtsp://`, `http://` ...), a GStreamer pipeline (`... ! appsink`).
-            With `options.raw`: a file or a named pipe of raw frames, or `-` for standard input.
+            (`0`, also as a number, or `/dev/video0`), an address (`rtsp://`, `http://` ...), a GStreamer pipeline
+            (`... ! appsink`). With `options.raw`: a file or a named pipe of raw frames, or `-` for standard input.
         options: Which of its frames are wanted, and what it does not tell by itself.
 
     Returns:
@@ -80,7 +80,7 @@ def open_source(spec: str | os.PathLike[str], options: SourceOptions | None = No
         IrdetError: Nothing is there, or nothing of it can be read; names it and says why.
         UsageError: The options do not fit the source.
     """
-    text = os.fspath(spec)
+    text = str(spec) if isinstance(spec, int) else os.fspath(spec)
     options = options or SourceOptions()
     path = Path(text)
     if not text.strip():
@@ -177,6 +177,8 @@ def _similar(path: Path) -> str:
     """Suggests a name that is there."""
     import difflib
 
+    if path.is_symlink():
+        return " (a link into nowhere)"
     if not path.parent.is_dir():
         return f" ({path.parent} is not a folder)" if path.parent.exists() else ""
     close = difflib.get_close_matches(path.name, [entry.name for entry in path.parent.iterdir()], 1)
