@@ -9,20 +9,15 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from irdet.core.child import python
 from irdet.doctor.fact import Fact, brief
 from irdet.doctor.probes import try_part
 
-#: The new process looks for packages where this one does.
-_PROGRAM = """
-import json, sys
-sys.path[:] = json.loads(sys.argv[1])
-from irdet.doctor.process import main
-main(sys.argv[2:])
-"""
+#: What the process runs.
+_PROGRAM = "from irdet.doctor.process import main; main(sys.argv[1:])"
 
 
 def try_lane(parts: Sequence[str], limit: float) -> list[Fact]:
@@ -38,7 +33,7 @@ def try_lane(parts: Sequence[str], limit: float) -> list[Fact]:
     found: list[Fact] = []
     left = list(parts)
     while left:
-        words = [sys.executable, "-c", _PROGRAM, json.dumps(sys.path), *left]
+        words = python(_PROGRAM, *left)
         try:
             done = subprocess.run(  # noqa: S603 - our own module in our own interpreter
                 words, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit, check=False

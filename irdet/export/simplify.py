@@ -1,18 +1,19 @@
 """Simplification of ONNX graphs by onnxsim, in a process of its own.
 
 onnxsim is native code that has been seen to crash and to hang; in a process of its own that costs a warning.
-Run as `python -m irdet.export.simplify IN OUT`.
 """
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
+
+from irdet.core.child import python
 
 #: More than any network of ours takes by far (seconds).
 TIMEOUT = 300.0
+
+_PROGRAM = "from irdet.export.simplify import main; main(*sys.argv[1:])"
 
 
 def simplify(source: Path, destination: Path, timeout: float = TIMEOUT) -> str:
@@ -26,11 +27,9 @@ def simplify(source: Path, destination: Path, timeout: float = TIMEOUT) -> str:
     Returns:
         "" when all went well, else why there is no simplified file.
     """
-    root = str(Path(__file__).resolve().parents[2])  # the child finds this irdet, installed or not
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
-    command = [sys.executable, "-m", __name__, str(source), str(destination)]
+    command = python(_PROGRAM, str(source), str(destination))
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=environment)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)  # noqa: S603
     except subprocess.TimeoutExpired:
         return f"onnxsim did not end within {timeout:g} s"
     except OSError as error:
@@ -42,7 +41,8 @@ def simplify(source: Path, destination: Path, timeout: float = TIMEOUT) -> str:
     return ""
 
 
-def _main(source: str, destination: str) -> None:
+def main(source: str, destination: str) -> None:
+    """Simplifies a file in this process, which is the child."""
     import onnx
     import onnxsim
 
@@ -50,7 +50,3 @@ def _main(source: str, destination: str) -> None:
     if not sound:
         raise SystemExit("the simplified graph computes something else")
     onnx.save(simplified, destination)
-
-
-if __name__ == "__main__":
-    _main(*sys.argv[1:])

@@ -12,6 +12,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from irdet.core.child import python
 from irdet.export import simplify as simplifying
 from irdet.export.simplify import simplify
 
@@ -40,6 +41,13 @@ def test_simplifies(source: Path, tmp_path: Path) -> None:
     assert session.run(None, {"x": np.array([4], np.float32)})[0] == [7]
 
 
+def test_files_of_the_current_folder_are_not_run(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("onnx", "onnxsim", "json"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the one of the current folder')")
+    monkeypatch.chdir(tmp_path)
+    assert simplify(source, tmp_path / "out.onnx") == ""
+
+
 def test_failure(tmp_path: Path) -> None:
     (tmp_path / "in.onnx").write_bytes(b"no graph")
     why = simplify(tmp_path / "in.onnx", tmp_path / "out.onnx")
@@ -61,7 +69,7 @@ def test_whatever_happens(source: Path, tmp_path: Path, monkeypatch: pytest.Monk
     real = subprocess.run
 
     def run(command: list[str], **options: object) -> object:
-        assert command[:3] == [sys.executable, "-m", "irdet.export.simplify"]
+        assert command == python(simplifying._PROGRAM, str(source), str(tmp_path / "out.onnx"))
         return real([sys.executable, "-S", "-c", code], **options)  # type: ignore[call-overload]
 
     monkeypatch.setattr(subprocess, "run", run)

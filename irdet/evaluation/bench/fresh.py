@@ -1,9 +1,4 @@
-"""A process of its own for one model: how long until the first result, and how much memory that takes.
-
-    python -m irdet.evaluation.bench.fresh MODEL DEVICE THREADS WIDTH HEIGHT STARTED
-
-STARTED is the parent's monotonic clock when it made this process. Prints one line of JSON.
-"""
+"""A process of its own for one model: how long until the first result, and how much memory that takes."""
 
 from __future__ import annotations
 
@@ -15,7 +10,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from irdet.core.child import python
 from irdet.core.errors import IrdetError
+
+#: What the process runs; prints one line of JSON.
+_PROGRAM = "from irdet.evaluation.bench.fresh import main; main(*sys.argv[1:])"
 
 #: A process that has given nothing after this time hangs (s).
 PATIENCE = 600.0
@@ -45,7 +44,7 @@ def run_fresh(model: str, device: str, threads: int | None, size: tuple[int, int
         IrdetError: The process failed; gives its last line.
     """
     numbers = [str(number) for number in (threads or 0, *size, targets)]
-    words = [sys.executable, "-m", "irdet.evaluation.bench.fresh", model, device, *numbers]
+    words = python(_PROGRAM, model, device, *numbers)
     try:
         done = subprocess.run(  # noqa: S603 - our own module in our own interpreter
             [*words, repr(time.monotonic())], capture_output=True, text=True, timeout=PATIENCE, check=False
@@ -74,34 +73,37 @@ def peak_memory() -> int:
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
-def _main(model: str, device: str, threads: str, width: str, height: str, targets: str, started: str) -> None:
+def main(model: str, device: str, threads: str, width: str, height: str, targets: str, started: str) -> None:
+    """Measures in this process; `started` is the parent's monotonic clock when it made this process."""
+    size = int(width), int(height)
+    try:
+        print(json.dumps(_measure(model, device, int(threads), size, int(targets), float(started))))
+    except IrdetError as failure:
+        sys.exit(str(failure))
+
+
+def _measure(
+    model: str, device: str, threads: int, size: tuple[int, int], targets: int, started: float
+) -> dict[str, float]:
     from irdet.core.frame import Preprocessor
     from irdet.engines import open_engine
     from irdet.engines.probe import probe_frame
     from irdet.runtime.detector import Detector
 
     making = time.monotonic()
-    raw = probe_frame(int(height), int(width), spots=int(targets))
+    raw = probe_frame(size[1], size[0], spots=targets)
     opening = time.monotonic()
-    with open_engine(model, device=device, threads=int(threads) or None) as engine:
+    with open_engine(model, device=device, threads=threads or None) as engine:
         opened = time.monotonic()
         detector = Detector(engine)
         detector.detect(Preprocessor()(raw))
         done = time.monotonic()
         for _ in range(3):
             detector.detect(Preprocessor()(raw))
-        figures = {
+        return {
             "load": opened - opening,
             "first": done - opened,
             # Making the frame is not irdet's work in the field.
-            "start_to_result": (making - float(started)) + (done - opening),
+            "start_to_result": (making - started) + (done - opening),
             "peak_memory": peak_memory(),
         }
-    print(json.dumps(figures))
-
-
-if __name__ == "__main__":
-    try:
-        _main(*sys.argv[1:])
-    except IrdetError as failure:
-        sys.exit(str(failure))
