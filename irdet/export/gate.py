@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from irdet.core.errors import IrdetError
+from irdet.core.errors import IrdetError, ModelError
 from irdet.core.frame import Preprocessor
 from irdet.data.sirst import Sample
 from irdet.engines.base import Engine
@@ -30,15 +30,15 @@ class Measured:
 
     Attributes:
         metrics: The figures.
-        maps: Its probabilities, float32 [H, W] each.
+        maps: Its probabilities, float32 [H, W] each; none of a model that was compared with another.
+        max_difference: Largest difference of a probability from that other's; 0 where there is none.
+        moved: Differences from that other's probabilities, summed over pixels and frames.
     """
 
     metrics: MetricsResult
-    maps: tuple[NDArray[np.float32], ...]
-
-    def difference(self, other: Measured) -> float:
-        """Returns the largest difference of a probability."""
-        return max(float(np.abs(a - b).max()) for a, b in zip(self.maps, other.maps, strict=True))
+    maps: tuple[NDArray[np.float32], ...] = ()
+    max_difference: float = 0.0
+    moved: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -82,19 +82,39 @@ class Verdict:
         }
 
 
-def measure(engine: Engine, samples: Sequence[Sample], progress: Callable[[], object] | None = None) -> Measured:
-    """Runs a model over labelled frames at its own threshold."""
+def measure(
+    engine: Engine,
+    samples: Sequence[Sample],
+    progress: Callable[[], object] | None = None,
+    *,
+    before: Measured | None = None,
+) -> Measured:
+    """Runs a model over labelled frames at its own threshold.
+
+    Args:
+        engine: The model.
+        samples: The frames.
+        progress: Called after every frame.
+        before: The fp32 model on the same frames, to compare with. It is done frame by frame, so that the maps of one
+            model alone are held: those of a thousand frames are more than a gigabyte.
+    """
     detector = Detector(engine)
     metrics = Metrics(detector.threshold)
     maps = []
-    for sample in samples:
+    max_difference = moved = 0.0
+    for index, sample in enumerate(samples):
         raw, truth = sample.read()
         probability = detector.probability(Preprocessor()(raw, source=sample.name))
         metrics.add(probability, truth, sample.name)
-        maps.append(probability)
+        if before is None:
+            maps.append(probability)
+        else:
+            difference = np.abs(probability - before.maps[index])
+            max_difference = max(max_difference, float(difference.max()))
+            moved += float(difference.sum())
         if progress is not None:
             progress()
-    return Measured(metrics.result(), tuple(maps))
+    return Measured(metrics.result(), tuple(maps), max_difference, moved)
 
 
 def hold(
@@ -107,17 +127,26 @@ def hold(
 ) -> Verdict:
     """Sends layers back to float, the most sensitive first, until the IoU is within `max_drop` of fp32's.
 
+    One that is too much work to be in float is passed over.
+
     Args:
         layers: All convolutions.
-        reduced: Measures the model with these layers in float on the gate's frames.
+        reduced: Measures the model with these layers in float on the gate's frames, compared with `before`.
         before: The fp32 model on the same frames.
         max_drop: What IoU may lose.
         sensitivity: Measures how much each layer alone harms; called only when the first try does not hold.
         always_kept: Layers that are in float from the start.
 
     Raises:
+        ModelError: The fp32 model finds no target, so that nothing could be lost.
         IrdetError: It does not hold while `LEAST_SHARE` of the work stays reduced.
     """
+    if not min(before.metrics.iou, before.metrics.matched):
+        raise ModelError(
+            f"accuracy gate: the fp32 model finds no target in the {before.metrics.images} labelled frames "
+            f"({before.metrics.targets} are there), so no loss would show on them; give frames that the network was "
+            "made for, with their masks, or a trained checkpoint"
+        )
     work = {layer.name: layer.macs for layer in layers}
     kept = always_kept
     after = reduced(kept)
@@ -126,24 +155,25 @@ def hold(
         if order is None:
             harm = sensitivity()
             order = sorted((name for name in harm if name not in kept), key=lambda name: -harm[name])
-        if not order or _share(work, (*kept, order[0])) < LEAST_SHARE:
+        name = next((name for name in order if _share(work, (*kept, name)) >= LEAST_SHARE), None)
+        if name is None:
             raise IrdetError(
                 f"accuracy gate: IoU {after.metrics.iou:.4f} instead of {before.metrics.iou:.4f} in fp32, a drop of "
                 f"more than {max_drop:g}, and no further layer can go back to float with {LEAST_SHARE:.0%} of the work "
                 f"reduced ({len(kept)} are there); calibrate on more frames, or raise --max-drop"
             )
-        kept = (*kept, order.pop(0))
+        order.remove(name)
+        kept = (*kept, name)
         after = reduced(kept)
-    return Verdict(before.metrics, after.metrics, after.difference(before), max_drop, kept, _share(work, kept))
+    return Verdict(before.metrics, after.metrics, after.max_difference, max_drop, kept, _share(work, kept))
 
 
-def harm(reduced: Measured, before: Measured, samples: Sequence[Sample]) -> float:
+def harm(reduced: Measured, samples: Sequence[Sample]) -> float:
     """Returns how far probabilities moved, summed over pixels, per pixel of a target.
 
     It moves with every pixel, where IoU on a few frames moves in jumps.
     """
-    moved = sum(float(np.abs(a - b).sum()) for a, b in zip(reduced.maps, before.maps, strict=True))
-    return moved / max(1, sum(int(sample.read()[1].sum()) for sample in samples))
+    return reduced.moved / max(1, sum(int(sample.read()[1].sum()) for sample in samples))
 
 
 def _share(work: dict[str, int], kept: tuple[str, ...]) -> float:

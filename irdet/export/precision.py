@@ -133,6 +133,7 @@ def export_reduced(
     Raises:
         UsageError: Options that do not go together.
         DataError: Frames that are missing, too few or not labelled.
+        ModelError: The network finds no target of the labelled frames.
         IrdetError: The gate does not hold, or the fp32 graph is not what torch computes.
     """
     onnx = require("onnx", "export", "exporting to ONNX")
@@ -224,7 +225,9 @@ class _Work:
                 return graph
             return fp16.to_half(graph, fp16.plan_half(graph, calibration.ranges).kept)
 
-        def measured(graph: Any, samples: tuple[Sample, ...], what: str) -> gate.Measured:
+        def measured(
+            graph: Any, samples: tuple[Sample, ...], what: str, before: gate.Measured | None = None
+        ) -> gate.Measured:
             file = self._folder / "candidate.onnx"
             _save(
                 onnx,
@@ -233,7 +236,7 @@ class _Work:
                 self._info,
             )
             with OnnxEngine(file, device="cpu") as engine, self._stage(what, len(samples)) as advance:
-                return gate.measure(engine, samples, advance)
+                return gate.measure(engine, samples, advance, before=before)
 
         def sensitivity() -> dict[str, float]:
             assert self._parts is not None
@@ -242,8 +245,9 @@ class _Work:
             before = measured(self._graph, samples, "sensitivity: fp32")
             return {
                 name: gate.harm(
-                    measured(build(tuple(n for n in names if n != name) + always), samples, f"sensitivity: {name}"),
-                    before,
+                    measured(
+                        build(tuple(n for n in names if n != name) + always), samples, f"sensitivity: {name}", before
+                    ),
                     samples,
                 )
                 for name in names
@@ -253,10 +257,11 @@ class _Work:
         kept = always
         if self._parts is not None:
             judged = self._parts.gate
+            before = measured(self._graph, judged, "measuring fp32")
             verdict = gate.hold(
                 layers,
-                lambda kept: measured(build(kept), judged, f"measuring {self._precision.name}"),
-                measured(self._graph, judged, "measuring fp32"),
+                lambda kept: measured(build(kept), judged, f"measuring {self._precision.name}", before),
+                before,
                 self._precision.allowed_drop,
                 sensitivity,
                 always,

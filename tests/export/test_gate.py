@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
-from irdet.core.errors import IrdetError
+from irdet.core.errors import IrdetError, ModelError
 from irdet.data.sirst import load_dataset
 from irdet.engines.onnx import OnnxEngine
 from irdet.export.gate import Measured, harm, hold, measure
@@ -24,11 +25,12 @@ LAYERS = tuple(Layer(name, macs) for name, macs in (("a", 10), ("b", 60), ("c", 
 
 
 def measured(lost: int) -> Measured:
+    """A model that loses so many of ten rows, compared with one that loses none."""
     probability = TRUTH.astype(np.float32)
     probability[2 : 2 + lost] = 0
     metrics = Metrics(0.5)
     metrics.add(probability, TRUTH)
-    return Measured(metrics.result(), (probability,))
+    return Measured(metrics.result(), max_difference=float(lost > 0))
 
 
 def never() -> dict[str, float]:
@@ -66,13 +68,35 @@ def test_it_fails_before_too_much_is_in_float() -> None:
     assert "(1 are there)" in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_a_layer_that_is_too_much_work_is_passed_over() -> None:
+    def reduced(kept: tuple[str, ...]) -> Measured:
+        return measured(0 if "c" in kept else 3)
+
+    verdict = hold(LAYERS, reduced, measured(0), 0.1, lambda: {"a": 0.1, "b": 0.9, "c": 0.3, "d": 0.0, "e": 0.2})
+    assert verdict.kept == ("c",)
+
+
+@pytest.mark.parametrize("lost", [10, "elsewhere"])
+def test_a_model_that_finds_nothing_proves_nothing(lost: Any) -> None:
+    before = measured(10)
+    if lost == "elsewhere":  # it touches the target, but so that it is not found
+        before = replace(before, metrics=replace(before.metrics, iou=0.01))
+
+    def reduced(kept: tuple[str, ...]) -> Measured:
+        raise AssertionError("what there is to lose is known before")
+
+    with pytest.raises(
+        ModelError, match=r"fp32 model finds no target in the 1 labelled frames \(1 are there\)"
+    ) as caught:
+        hold(LAYERS, reduced, before, 0.01, never)
+    assert "\n" not in str(caught.value)
+
+
 def test_harm_is_per_target_pixel(made: Path) -> None:
     samples = load_dataset(made).samples[:2]
-    zero = Measured(measured(0).metrics, tuple(np.zeros((80, 96), np.float32) for _ in samples))
-    moved = Measured(zero.metrics, tuple(np.full((80, 96), 0.25, np.float32) for _ in samples))
     targets = sum(int(sample.read()[1].sum()) for sample in samples)
-    assert harm(zero, zero, samples) == 0
-    assert harm(moved, zero, samples) == pytest.approx(0.25 * 2 * 80 * 96 / targets)
+    assert harm(measured(0), samples) == 0
+    assert harm(replace(measured(0), moved=100.0), samples) == pytest.approx(100 / targets)
 
 
 def test_measuring_is_what_eval_measures(made: Path, graph: Any, tmp_path: Path) -> None:
@@ -84,6 +108,12 @@ def test_measuring_is_what_eval_measures(made: Path, graph: Any, tmp_path: Path)
     with OnnxEngine(tmp_path / "edge.onnx", device="cpu") as engine:
         ours = measure(engine, dataset.samples, lambda: steps.append(1))
         theirs = evaluate(Detector(engine), dataset).metrics
+        again = measure(engine, dataset.samples, before=ours)
+        darker = replace(ours, maps=tuple(np.maximum(one - 0.25, 0) for one in ours.maps))
+        other = measure(engine, dataset.samples, before=darker)
     assert ours.metrics.to_dict() == theirs.to_dict()
     assert len(steps) == len(ours.maps) == len(dataset)
-    assert ours.difference(ours) == 0
+    assert (again.metrics, again.maps, again.max_difference, again.moved) == (ours.metrics, (), 0, 0)
+    assert other.maps == () and other.max_difference == pytest.approx(0.25)
+    moved = sum(float(np.minimum(one, 0.25).sum()) for one in ours.maps)
+    assert other.moved == pytest.approx(moved, rel=1e-4)

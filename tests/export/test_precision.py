@@ -123,8 +123,8 @@ def test_what_cannot_hold_is_not_written(
     edge: LoadedModel, made: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spoil(monkeypatch, set)
-    monkeypatch.setattr(gate, "harm", lambda reduced, before, samples: 1.0)
-    monkeypatch.setattr(gate, "LEAST_SHARE", 0.98)
+    monkeypatch.setattr(gate, "harm", lambda reduced, samples: 1.0)
+    monkeypatch.setattr(gate, "LEAST_SHARE", 1.0)
     with pytest.raises(IrdetError, match=r"accuracy gate: IoU .* more than 0\.01, and no further layer") as caught:
         export_reduced(edge, tmp_path / "m.onnx", SIZE, PrecisionOptions(False, "tensorrt", made, 18, None, cache))
     assert caught.value.exit_code == 1 and list(tmp_path.iterdir()) == []
