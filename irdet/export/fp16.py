@@ -110,15 +110,6 @@ def rounded(half: Any) -> Any:
     kinds = {v.name: v.type.tensor_type.elem_type for v in (*half.graph.value_info, *half.graph.output)}
     nodes = []
     for node in half.graph.node:
-        if node.op_type == "Cast":
-            target = next(a for a in node.attribute if a.name == "to")
-            if target.i == onnx.TensorProto.FLOAT:
-                nodes.append(onnx.helper.make_node("Identity", node.input, node.output, node.name))
-                continue
-            narrow = f"{node.output[0]}_half"
-            nodes.append(onnx.helper.make_node("Cast", node.input, [narrow], node.name, to=onnx.TensorProto.FLOAT16))
-            nodes.append(onnx.helper.make_node("Cast", [narrow], node.output, to=onnx.TensorProto.FLOAT))
-            continue
         after = []
         for index, name in enumerate(node.output):
             if kinds.get(name) == onnx.TensorProto.FLOAT16:

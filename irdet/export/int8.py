@@ -275,7 +275,7 @@ def _alike(graph: Any, ranges: Mapping[str, Range]) -> dict[str, Range]:
     """Returns the ranges with those of concatenated tensors made one, where that costs none more than two bits."""
     ranges = dict(ranges)
     for node in graph.graph.node:
-        if node.op_type == "Concat":
-            whole = ranges[node.output[0]]
-            ranges |= {name: whole for name in node.input if 4 * ranges[name].peak >= whole.peak}
+        # Shapes are concatenated too and have no range; nor have constants, whose values are known.
+        if node.op_type == "Concat" and (whole := ranges.get(node.output[0])) is not None:
+            ranges |= {name: whole for name in node.input if name in ranges and 4 * ranges[name].peak >= whole.peak}
     return ranges

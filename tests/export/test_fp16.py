@@ -83,6 +83,30 @@ def test_every_value_is_rounded(optimise: bool) -> None:
     np.testing.assert_array_equal(given, wanted)
 
 
+def test_what_is_no_number_of_the_network_is_not_rounded() -> None:
+    """Sizes that a graph of free size computes are cast to floats and back; half has none of them beyond 2048."""
+    make, whole = helper.make_node, numpy_helper.from_array(np.float32(1), "one")
+    nodes = [
+        make("Conv", ["x", "w"], ["t"], "conv"),
+        make("Shape", ["x"], ["sides"], "shape"),
+        make("Cast", ["sides"], ["as_floats"], "there", to=TensorProto.FLOAT),
+        make("Mul", ["as_floats", "one"], ["times"], "mul"),
+        make("Cast", ["times"], ["again"], "back", to=TensorProto.INT64),
+        make("Cast", ["again"], ["any"], "bool", to=TensorProto.BOOL),
+        make("Cast", ["any"], ["counted"], "count", to=TensorProto.INT64),
+        make("Mul", ["again", "counted"], ["wanted"], "each"),
+        make("Reshape", ["t", "wanted"], ["y"], "reshape"),
+    ]
+    weight = numpy_helper.from_array(np.full((1, 1, 1, 1), 1 / 3, np.float32), "w")
+    model = helper.make_model(
+        helper.make_graph(nodes, "sizes", [port("x")], [port("y")], [weight, whole]), opset_imports=OPSET, ir_version=8
+    )
+    onnx.checker.check_model(rounded(to_half(model)), full_check=True)
+    x = np.linspace(0, 1, 12, dtype=np.float32).reshape(1, 1, 3, 4)
+    third = (x.astype(np.float16).astype(np.float32) * np.float32(np.float16(1 / 3))).astype(np.float16)
+    np.testing.assert_array_equal(run(rounded(to_half(model)), x), third.astype(np.float32))
+
+
 def test_what_overflows_stays_in_float32() -> None:
     model, x = chain(10.0, 1e4, 1e-4, 0.1), np.full((1, 1, 2, 2), 1.5, np.float32)
     assert np.isinf(run(rounded(to_half(model)), x)).all()  # 15 * 10^4: ONNX Runtime by itself would hide it

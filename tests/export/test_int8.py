@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from irdet.engines.probe import as_batch, probe_frame
 from irdet.export import int8
@@ -141,6 +141,34 @@ def test_what_is_concatenated_shares_a_range(graph: Any, ranges: dict[str, Range
     }
     assert scales[first.name] == pytest.approx([4, 4, 4])
     assert scales[last.name] == pytest.approx([17, 4, 4])  # a quarter of it would cost more than two bits
+
+
+def test_sizes_are_concatenated_as_they_are() -> None:
+    """A graph that was not simplified puts the sizes that it computes together by the same operator."""
+    make, number = helper.make_node, numpy_helper.from_array
+    port = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 1, None, None]) for name in ("x", "y")]
+    nodes = [
+        make("Conv", ["x", "w"], ["t"], "conv", pads=[1, 1, 1, 1]),
+        make("Concat", ["t", "border"], ["wide"], "wide", axis=0),
+        make("Shape", ["wide"], ["sides"], "shape"),
+        make("Slice", ["sides", "zero", "two"], ["first"], "first"),
+        make("Slice", ["sides", "two", "four"], ["last"], "last"),
+        make("Concat", ["first", "last"], ["size"], "size", axis=0),
+        make("Reshape", ["wide", "size"], ["y"], "reshape"),
+    ]
+    constants = [
+        number(np.full((1, 1, 3, 3), 1 / 9, np.float32), "w"),
+        number(np.full((1, 1, 48, 64), 0.5, np.float32), "border"),
+        *(number(np.array([value], np.int64), name) for name, value in (("zero", 0), ("two", 2), ("four", 4))),
+    ]
+    model = helper.make_model(
+        helper.make_graph(nodes, "sizes", port[:1], port[1:], constants),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    quantised = quantise(model, observe(model, FRAMES), "cpu")
+    onnx.checker.check_model(quantised, full_check=True)
+    assert np.abs(run(quantised, FRAMES[0]) - run(model, FRAMES[0])).max() < 0.02
 
 
 @pytest.mark.parametrize("target", ["tensorrt", "cpu"])
