@@ -33,30 +33,28 @@ def check(
     JetPack 6.0 has TensorRT 8.6, JetPack 6.1 to 7 have TensorRT 10. Each finding names the node and the remedy. What
     passes here is most likely to build; irdet verify on the device is what proves it.
     """
-    from irdet.cli.console import out, print_json
+    from irdet.cli.console import out, plain, print_json
     from irdet.export.limits import LIMITS
     from irdet.export.lint import lint_model
 
     if (file := one_model(model, given)) is None:
         raise UsageError("name the .onnx file to check")
-    if target.removeprefix("tensorrt-").partition(".")[0] in ("10", "11"):  # what holds for one of these holds for all
-        target = target.partition(".")[0]
-    target = {"tensorrt-rtx": "rtx"}.get(target, f"tensorrt-{target}" if target[:1].isdigit() else target)
-    if target not in LIMITS:
+    version = f"{target.removeprefix('tensorrt-')}."
+    # What holds for a version holds for all that begin like it: 8.6.2, 10.3.
+    name = next((name for name in LIMITS if version.startswith(f"{name.removeprefix('tensorrt-')}.")), None)
+    if name is None:
         raise UsageError(f"--for {target}: choose {', '.join(LIMITS)}")
-    findings = lint_model(file, target)
+    findings = lint_model(file, name)
     errors = sum(finding.severity == "error" for finding in findings)
     if as_json:
-        print_json(
-            {"model": str(file), "for": target, "errors": errors, "findings": [asdict(item) for item in findings]}
-        )
+        print_json({"model": str(file), "for": name, "errors": errors, "findings": [asdict(item) for item in findings]})
     else:
         for finding in findings:
-            out().print(str(finding), markup=False, soft_wrap=True)
+            out().print(plain(str(finding)), markup=False, soft_wrap=True)
         told = ", ".join(
             f"{count} {what}{'s' * (count != 1)}"
             for what, count in (("error", errors), ("warning", len(findings) - errors))
         )
-        print(f"{'FAIL' if errors else 'PASS'} {file} for {LIMITS[target].name}: {told}")
+        print(f"{'FAIL' if errors else 'PASS'} {plain(str(file))} for {LIMITS[name].name}: {told}")
     if errors:
         raise typer.Exit(1)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from irdet.core.errors import IrdetError, ModelError, unknown_name
 from irdet.core.extras import require
 from irdet.core.info import METADATA_KEY, ModelInfo
+from irdet.engines.external import check_external
 from irdet.engines.tensorrt.build import PROFILE
 from irdet.export.limits import HALF_SCALE_OPSET, LIMITS, OLDEST_OPSET, Limits
 
@@ -83,12 +84,12 @@ def lint_model(path: str | Path, target: str) -> tuple[Finding, ...]:
         raise unknown_name("target", target, LIMITS)
     onnx = require("onnx", "export", _PURPOSE)
     path = Path(path)
-    graph = _Graph(onnx, _read(onnx, path), path.parent)
+    graph = _Graph(onnx, _read(onnx, path), path)
     if unsound := _unsound(graph):
         return unsound  # the rules take it that nodes have what their operators need
     found = _merged(finding for rule in RULES for finding in rule(graph, LIMITS[target]))
     if not any(finding.severity == "error" and finding.rule not in _VALID for finding in found):
-        found += _invalid(onnx, path)  # it would say less clearly what a rule has said
+        found += _invalid(graph)  # it would say less clearly what a rule has said
     return tuple(sorted(found, key=lambda finding: finding.severity != "error"))
 
 
@@ -153,9 +154,17 @@ def _merged(findings: Iterable[Finding]) -> list[Finding]:
     ]
 
 
-def _invalid(onnx: Any, path: Path) -> list[Finding]:
+def _invalid(graph: _Graph) -> list[Finding]:
+    onnx, checked = graph.onnx, str(graph.path)
     try:
-        onnx.checker.check_model(str(path), full_check=True)
+        # The checker wants outputs with a shape. TensorRT and ONNX Runtime take them without, and infer it.
+        if any(not port.type.tensor_type.HasField("shape") for port in graph.model.graph.output):
+            checked = onnx.load(str(graph.path))
+            for port in checked.graph.output:
+                if (shape := graph.shape(port.name)) is not None:
+                    kind = port.type.tensor_type.elem_type
+                    port.type.CopyFrom(onnx.helper.make_tensor_type_proto(kind, [size or None for size in shape]))
+        onnx.checker.check_model(checked, full_check=True)
     except Exception as error:  # the checker's and shape inference's, which share no base but Exception
         said = " ".join(str(error).split())
         said = said if len(said) <= 240 else f"{said[:240]} ..."
@@ -166,10 +175,10 @@ def _invalid(onnx: Any, path: Path) -> list[Finding]:
 class _Graph:
     """A model, looked at from its tensors; sub-graphs are part of it, and functions stand in their places."""
 
-    def __init__(self, onnx: Any, model: Any, folder: Path) -> None:
+    def __init__(self, onnx: Any, model: Any, path: Path) -> None:
         self.own = {(function.domain, function.name) for function in model.functions}
         self.calls = [node for node in _walk(model.graph) if (node.domain, node.op_type) in self.own]
-        self.onnx, self.model, self.folder = onnx, _inlined(onnx, model) if self.own else model, folder
+        self.onnx, self.model, self.path = onnx, _inlined(onnx, model) if self.own else model, path
         model = self.model
         self.opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
         self.nodes = list(_walk(model.graph))
@@ -224,7 +233,11 @@ class _Graph:
 
     def is_weight(self, tensor: str) -> bool:
         """Whether a tensor is a constant, quantised or not."""
+        seen: set[str] = set()  # a damaged graph may run in a circle
         while (maker := self.makers.get(tensor)) is not None and maker.op_type in (_QUANTISE, _DEQUANTISE):
+            if tensor in seen:
+                break
+            seen.add(tensor)
             tensor = maker.input[0]
         return tensor in self.constants
 
@@ -367,16 +380,18 @@ def _dynamic(graph: _Graph, limits: Limits) -> Iterator[Finding]:
 
 
 def _external(graph: _Graph, limits: Limits) -> Iterator[Finding]:
+    remedy = "onnx.save writes them inside unless told otherwise"
+    try:
+        check_external(graph.path)
+    except ModelError as error:
+        yield Finding("external-data", "error", "", str(error), remedy)
+        return
     for name, tensor in graph.constants.items():
         if tensor.data_location != graph.onnx.TensorProto.EXTERNAL:
             continue
         file = {entry.key: entry.value for entry in tensor.external_data}.get("location", "")
-        remedy = "write the file with its weights inside (onnx.save does unless told otherwise)"
-        if not (graph.folder / file).is_file():
-            yield Finding("external-data", "error", name, f"its values are in {file!r}, which is not there", remedy)
-        else:
-            message = f"its values are in {file!r}, which must travel with the file"
-            yield Finding("external-data", "warning", name, message, remedy)
+        message = f"its values are in {file!r}, which must travel with the file"
+        yield Finding("external-data", "warning", name, message, remedy)
 
 
 # Opset, operators, types.

@@ -41,6 +41,7 @@ def test_short_names_and_the_option(irdet_command: Callable[..., Any], model: Pa
     for short, name in (
         *(("8.6", "tensorrt-8.6"), ("10", "tensorrt-10"), ("11", "tensorrt-11"), ("tensorrt-rtx", "rtx")),
         *(("10.3", "tensorrt-10"), ("tensorrt-10.13.3", "tensorrt-10")),
+        *(("8.6.2", "tensorrt-8.6"), ("tensorrt-8.6.1.6", "tensorrt-8.6"), ("rtx", "rtx")),
     ):
         assert json.loads(irdet_command("check", "--model", model, "--for", short, "--json").out)["for"] == name
     assert irdet_command("check", "--for", "rtx").code == 2
@@ -58,11 +59,23 @@ def test_errors_are_lines_and_a_code(irdet_command: Callable[..., Any], model: P
     assert facts["findings"][0].keys() == {"rule", "severity", "node", "message", "remedy"}
 
 
+def test_names_in_the_file_do_not_steer_the_terminal(irdet_command: Callable[..., Any], model: Path) -> None:
+    graph = onnx.load(str(model))
+    graph.graph.node[-1].name = "\x1b[31mred\x1b[2J\u202e"
+    path = model.with_name("\x1b[5m.onnx")
+    path.write_bytes(graph.SerializeToString())
+    done = irdet_command("check", path, "--for", "rtx")
+    assert done.code == 1 and "\ufffd[31mred\ufffd[2J\ufffd: TensorRT-RTX has no Det" in done.out
+    assert done.out.replace("\n", "").isprintable()
+
+
 def test_misuse_is_one_line(irdet_command: Callable[..., Any], model: Path) -> None:
     (model.with_name("text.onnx")).write_text("text")
     for arguments, code, told in (
         ((model,), 2, "--for"),
         ((model, "--for", "tensorrt-9"), 2, "tensorrt-8.6"),
+        ((model, "--for", "8.60"), 2, "--for 8.60: choose tensorrt-8.6"),
+        ((model, "--for", "8"), 2, "--for 8: choose tensorrt-8.6"),
         ((model.with_name("gone.onnx"), "--for", "rtx"), 1, "No such file"),
         ((model.with_name("text.onnx"), "--for", "rtx"), 1, "not an ONNX model"),
         ((model.parent, "--for", "rtx"), 1, "cannot read"),

@@ -18,6 +18,7 @@ from onnx import helper
 
 from irdet.core.errors import IrdetError, ModelError, UsageError
 from irdet.core.info import ModelInfo
+from irdet.engines.external import check_external
 from irdet.export.limits import LIMITS
 from irdet.export.lint import RULES, Finding, lint_model, lint_own
 from irdet.models import LoadedModel
@@ -58,7 +59,7 @@ def test_each_fault_is_found(bases: Callable[[Any], Any], tmp_path: Path, name: 
     finding = next((item for item in found if item.rule == mutation.rule), None)
     assert finding is not None, found
     assert finding.message and finding.remedy and finding.severity in ("error", "warning")
-    assert finding.node or mutation.rule in ("record", "opset", "invalid"), "it names the place"
+    assert finding.node or mutation.rule in ("record", "opset", "invalid", "external-data"), "it names the place"
     assert "\n" not in str(finding)
     assert [item.severity for item in found] == sorted(item.severity for item in found), "errors first"
 
@@ -97,7 +98,9 @@ def test_foreign_graphs_are_warned_of(bases: Callable[[Any], Any], tmp_path: Pat
 
 
 def test_weights_beside_the_file(bases: Callable[[Any], Any], tmp_path: Path) -> None:
-    path = tmp_path / "a.onnx"
+    folder = tmp_path / "model"
+    folder.mkdir()
+    path = folder / "a.onnx"
     onnx.save(
         bases(bench.Mutation("none", "fp32", bench.nothing, opset=17)),
         str(path),
@@ -107,8 +110,57 @@ def test_weights_beside_the_file(bases: Callable[[Any], Any], tmp_path: Path) ->
     )
     (finding,) = lint_model(path, "rtx")
     assert (finding.rule, finding.severity) == ("external-data", "warning")
-    (tmp_path / "a.bin").unlink()
-    assert "error" in [item.severity for item in lint_model(path, "rtx")]
+    # What irdet's builder refuses is an error.
+    (folder / "a.bin").rename(tmp_path / "b.bin")
+    for told in ("no such file beside it", "outside of its own folder"):
+        if "outside" in told:
+            (folder / "a.bin").symlink_to(tmp_path / "b.bin")
+        (finding,) = (item for item in lint_model(path, "rtx") if item.rule == "external-data")
+        assert finding.severity == "error" and "'a.bin'" in finding.message and told in finding.message
+        with pytest.raises(ModelError) as caught:
+            check_external(path)
+        assert str(caught.value) == finding.message
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_an_output_needs_no_shape(tmp_path: Path, beside: bool) -> None:
+    """Runtimes infer it; ONNX's checker wants it. The weights are asked for, wherever they are."""
+    weight = onnx.numpy_helper.from_array(np.full((1, 1, 3, 3), 0.1, np.float32), "w")
+    ports = [
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        for name, shape in (("x", [4, 1, 48, 80]), ("y", None))
+    ]
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], "c", pads=[1, 1, 1, 1])]
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", ports[:1], ports[1:], [weight]),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    path = tmp_path / "a.onnx"
+    onnx.save(model, str(path), save_as_external_data=beside, location="a.bin", size_threshold=0)
+    assert {item.rule for item in lint_model(path, "tensorrt-8.6")} == {"record", *["external-data"] * beside}
+    model.graph.node[0].input[0] = "nowhere"
+    onnx.save(model, str(path), save_as_external_data=beside, location="a.bin", size_threshold=0)
+    assert "invalid" in {item.rule for item in lint_model(path, "tensorrt-8.6")}
+
+
+def test_a_circle_of_quantisers_comes_to_an_end(tmp_path: Path) -> None:
+    constants = [onnx.numpy_helper.from_array(np.float32(0.1), "s"), onnx.numpy_helper.from_array(np.int8(0), "z")]
+    ports = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 1, 32, 32]) for name in ("x", "y")]
+    nodes = [
+        helper.make_node("QuantizeLinear", ["a", "s", "z"], ["b"], "q"),
+        helper.make_node("DequantizeLinear", ["b", "s", "z"], ["a"], "d"),
+        helper.make_node("Conv", ["x", "a"], ["y"], "c"),
+    ]
+    path = tmp_path / "a.onnx"
+    path.write_bytes(
+        helper.make_model(
+            helper.make_graph(nodes, "g", ports[:1], ports[1:], constants),
+            opset_imports=[helper.make_opsetid("", 17)],
+            ir_version=8,
+        ).SerializeToString()
+    )
+    assert "error" in {item.severity for item in lint_model(path, "tensorrt-8.6")}
 
 
 def test_files_that_are_no_models(tmp_path: Path) -> None:
