@@ -219,14 +219,14 @@ def _moved(info: ModelInfo) -> dict[str, Any]:
     """Returns a record's figures with the thresholds that they have where the model's own has become 0.5."""
     own = info.threshold
 
-    def moved(value: object) -> object:
-        # Odds are divided, as by the last bias.
-        return value * (1 - own) / (value * (1 - own) + (1 - value) * own) if isinstance(value, float) else value
+    def moved(name: str, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {part: moved(part, figure) for part, figure in value.items()}
+        if name != "threshold" or not isinstance(value, float):
+            return value
+        return value * (1 - own) / (value * (1 - own) + (1 - value) * own)  # odds are divided, as by the last bias
 
-    return {
-        part: {**figures, "threshold": moved(figures["threshold"])} if "threshold" in figures else figures
-        for part, figures in info.metrics.items()
-    }
+    return {part: moved(part, figures) for part, figures in info.metrics.items()}
 
 
 def reference(model: LoadedModel, frames: NDArray[np.uint8]) -> NDArray[np.float32]:

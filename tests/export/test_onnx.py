@@ -31,7 +31,8 @@ FREE = OnnxOptions(size=None, simplify=False)
 @pytest.fixture(scope="module")
 def model(sharp_model: Callable[..., LoadedModel]) -> LoadedModel:
     tuned = sharp_model("mlcl-edge", threshold=0.3)
-    return LoadedModel(tuned.module, tuned.info.replace(metrics={"set": {"threshold": 0.3, "iou": 0.7}, "own": {}}))
+    metrics = {"set": {"threshold": 0.3, "iou": 0.7}, "own": {}, "iou": 0.8, "threshold": 0.3, "notes": ["any", None]}
+    return LoadedModel(tuned.module, tuned.info.replace(metrics=metrics))
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,13 @@ def test_the_record_travels(simplified: Exported, model: LoadedModel) -> None:
     assert info.weights_sha256 == model.info.weights_sha256
     assert info.parameters == model.info.parameters
     assert info.training["threshold"] == 0.3
-    assert info.metrics["set"] == {"threshold": pytest.approx(0.5), "iou": 0.7} and info.metrics["own"] == {}
+    assert info.metrics == {
+        "set": {"threshold": pytest.approx(0.5), "iou": 0.7},
+        "own": {},
+        "iou": 0.8,
+        "threshold": pytest.approx(0.5),
+        "notes": ["any", None],
+    }
 
 
 def test_parity_saw_targets(simplified: Exported) -> None:
