@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from irdet.core.errors import ModelError, UsageError
+from irdet.core.errors import IrdetError, ModelError, UsageError
 from irdet.core.files import read_arrays, replacing
 from irdet.core.frame import Frame
+from irdet.core.info import ModelInfo
 from irdet.core.targets import Target, extract_targets
+from irdet.engines import RUNTIMES
 from irdet.engines.base import Engine
 from irdet.engines.probe import as_batch
 
@@ -42,6 +44,9 @@ _CENTROID = 10.0
 _SCALE = 65535.0
 
 _FORMAT = "irdet-golden-1"
+
+#: Fields of the model's record that a file may be without.
+_RECORDED = ("precision", "target", "calibration")
 
 #: Golden frames together are no larger than this, unpacked (bytes).
 _LIMIT = 1 << 28
@@ -68,11 +73,38 @@ class Golden:
         weights_sha256: Digest of the weights that they were recorded with.
         threshold: Threshold of the model that they were recorded for.
         sets: One per size.
+        precision: That model's precision, as in its record; None in files of versions that did not store it.
+        target: What it was quantised for, as in its record.
+        calibration: Digest of its calibration, as in its record.
     """
 
     weights_sha256: str
     threshold: float
     sets: tuple[GoldenSet, ...]
+    precision: str | None = None
+    target: str | None = None
+    calibration: str | None = None
+
+    def misfit(self, info: ModelInfo) -> str:
+        """Says in words why they are not those of a model; "" where they are.
+
+        FP16 may be held against fp32: TensorRT 8.6 builds it from the fp32 file, and its tolerance covers both.
+        """
+        if self.weights_sha256 != info.weights_sha256:
+            return "the golden frames were recorded with other weights; export the model again"
+        if abs(self.threshold - info.threshold) > 1e-9:
+            return (
+                f"the golden frames were recorded for threshold {self.threshold:g}, "
+                f"but the model has {info.threshold:g}; verify the exported model"
+            )
+        if self.precision is None or (self.precision, info.precision) == ("fp32", "fp16"):
+            return ""
+        if (self.precision, self.target) != (info.precision, info.target):
+            mine, other = (f"{one.precision}{f' for {one.target}' * bool(one.target)}" for one in (self, info))
+            return f"the golden frames are those of {mine}, but the model is {other}; copy its own beside it"
+        if self.calibration != info.calibration:
+            return "the golden frames were recorded with another calibration; copy the model's own beside it"
+        return ""
 
 
 @dataclass(frozen=True)
@@ -176,13 +208,8 @@ def replay(engine: Engine, golden: Golden) -> Comparison:
         ModelError: The golden frames are of another model.
         UsageError: The engine takes none of them.
     """
-    if golden.weights_sha256 != engine.info.weights_sha256:
-        raise ModelError("the golden frames were recorded with other weights; export the model again")
-    if abs(golden.threshold - engine.info.threshold) > 1e-9:
-        raise ModelError(
-            f"the golden frames were recorded for threshold {golden.threshold:g}, "
-            f"but the model has {engine.info.threshold:g}; verify the exported model"
-        )
+    if said := golden.misfit(engine.info):
+        raise ModelError(said)
     tolerance = TOLERANCE[engine.info.precision]
     total = Comparison(0, 0, 0.0, tolerance)
     for item in golden.sets:
@@ -210,6 +237,8 @@ def write_golden(path: str | os.PathLike[str], golden: Golden) -> None:
         "format": np.array(_FORMAT),
         "weights_sha256": np.array(golden.weights_sha256),
         "threshold": np.array(golden.threshold),
+        # None is left out, as NumPy would pickle it.
+        **{name: np.array(value) for name in _RECORDED if (value := getattr(golden, name)) is not None},
     }
     for index, item in enumerate(golden.sets):
         arrays[f"frames_{index}"] = item.frames
@@ -226,7 +255,7 @@ def read_golden(path: str | os.PathLike[str]) -> Golden:
     """
     path = Path(path)
     if not path.is_file():
-        raise ModelError(f"no golden frames at {path}; irdet export writes them beside the model")
+        raise ModelError(f"no golden frames at {path}; irdet export writes them beside the model: copy both")
     try:
         data = read_arrays(path, _LIMIT)
         if str(data["format"]) != _FORMAT:
@@ -235,9 +264,50 @@ def read_golden(path: str | os.PathLike[str]) -> Golden:
         sets = tuple(_set(data[f"frames_{i}"], data[f"probability_{i}"]) for i in range(count))
         if not sets:
             raise ValueError("no frames")
-        return Golden(str(data["weights_sha256"]), float(data["threshold"]), sets)
+        recorded = {name: str(data[name]) for name in _RECORDED if name in data}
+        return Golden(str(data["weights_sha256"]), float(data["threshold"]), sets, **recorded)
     except (ValueError, KeyError, OSError, TypeError, OverflowError) as error:
         raise ModelError(f"{path} holds no golden frames, or it is damaged") from error
+
+
+def pass_on(model: Path, built: Path, info: ModelInfo, replaced: bool) -> str:
+    """Copies a model's golden frames beside an engine that was built from it, under the engine's name.
+
+    Args:
+        model: The model that was exported.
+        built: The engine.
+        info: The record of that.
+        replaced: Whether it took the place of an older one, to which the golden frames of that name then belonged.
+
+    Returns:
+        Why they are not there, in a line for the user; "" where they are.
+    """
+    source, target = golden_path(model), golden_path(built)
+    if source.resolve() == target.resolve():
+        return ""
+    if target.exists():
+        names = {one.name: one.suffix.lower() for one in target.parent.iterdir() if one.stem == built.stem}
+        owner = min((name for name in names if names[name] in RUNTIMES and name != built.name), default=None)
+        if owner or not replaced:
+            try:
+                golden = read_golden(target)
+                fits = golden.precision is not None and not golden.misfit(info)
+            except ModelError:
+                fits = False
+            if fits:
+                return ""
+            return (
+                f"{target} belongs to {owner or 'another model'}: name the engine otherwise, "
+                "so that irdet verify finds golden frames of its own"
+            )
+    if not source.is_file():
+        return f"no golden frames at {source} to copy beside {built}, so irdet verify cannot check it"
+    try:
+        with replacing(target) as temporary:
+            temporary.write_bytes(source.read_bytes())
+    except (IrdetError, OSError) as error:
+        return f"the golden frames are not copied, so irdet verify cannot check {built}: {error}"
+    return ""
 
 
 def _set(frames: NDArray[Any], probability: NDArray[Any]) -> GoldenSet:

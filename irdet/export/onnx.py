@@ -291,4 +291,4 @@ def record(info: ModelInfo, frames: tuple[NDArray[np.uint8], ...], references: l
         empty = (wanted < info.threshold).all(axis=(1, 2))
         best = np.lexsort((-margin, empty))[:GOLDEN_FRAMES]
         sets.append(GoldenSet(group[best], wanted[best]))
-    return Golden(info.weights_sha256, info.threshold, tuple(sets))
+    return Golden(info.weights_sha256, info.threshold, tuple(sets), info.precision, info.target, info.calibration)

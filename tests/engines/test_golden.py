@@ -96,6 +96,26 @@ def test_other_weights_or_threshold(golden: Golden) -> None:
         replay(BrightnessEngine(), replace(golden, threshold=0.3))
 
 
+def test_those_of_another_precision_are_refused(golden: Golden, tmp_path: Path) -> None:
+    def told(engine: BrightnessEngine, **changes: str) -> str:
+        try:
+            write_golden(tmp_path / "m.golden.npz", replace(golden, **changes))  # type: ignore[arg-type]
+            assert replay(engine, read_golden(tmp_path / "m.golden.npz")).passed
+        except ModelError as error:
+            return str(error)
+        return ""
+
+    fp32, fp16, int8 = (BrightnessEngine(0.0, precision) for precision in ("fp32", "fp16", "int8"))
+    int8.info = int8.info.replace(target="tensorrt", calibration="c1")
+    assert told(int8) == told(fp16) == "", "older files do not say"
+    assert told(fp32, precision="fp32") == told(int8, precision="int8", target="tensorrt", calibration="c1") == ""
+    assert told(fp16, precision="fp32") == "", "TensorRT 8.6 builds FP16 from the fp32 file"
+    assert "are those of fp32, but the model is int8 for tensorrt; copy its own" in told(int8, precision="fp32")
+    assert "are those of fp16, but the model is fp32" in told(fp32, precision="fp16")
+    assert "are those of int8 for cpu, but" in told(int8, precision="int8", target="cpu", calibration="c1")
+    assert "another calibration" in told(int8, precision="int8", target="tensorrt", calibration="c2")
+
+
 def one_target(change: Callable[[NDArray[np.float32]], object]) -> str:
     """The mismatch after a change to a map with one target of 3x3 px at (20, 12)."""
     reference = np.zeros((1, 32, 48), np.float32)

@@ -112,6 +112,7 @@ def test_fixed_size_and_batch(model: LoadedModel, tmp_path: Path) -> None:
 def test_golden_frames_are_torchs(simplified: Exported, model: LoadedModel) -> None:
     golden = read_golden(simplified.golden)
     assert golden.weights_sha256 == model.info.weights_sha256
+    assert (golden.precision, golden.target) == ("fp32", simplified.info.target)
     assert len({item.frames.shape[1:] for item in golden.sets}) == 3
     for item in golden.sets:
         np.testing.assert_allclose(item.probability, exporting.reference(model, item.frames), atol=1e-5)
