@@ -15,10 +15,14 @@ from irdet.cli.options import parse_size
 from irdet.core.errors import IrdetError, UsageError
 
 if TYPE_CHECKING:
+    from irdet.core.info import ModelInfo
     from irdet.engines.tensorrt.build import BuildOptions, BuildReport
 
 #: Suffix of what is built where no name is given.
 SUFFIX = ".trt"
+
+#: Most frames at once: with more, memory ends in the midst of an export or a build.
+MOST_BATCH = 256
 
 ProfileOption = Annotated[
     str | None,
@@ -108,8 +112,10 @@ def parse_profile(text: str) -> tuple[tuple[int, int, int], ...]:
     shapes = []
     for part in text.split(","):
         batched = re.fullmatch(r"\s*(\d+)x(\d+x\d+)\s*", part, re.ASCII)
-        size = parse_size(batched[2] if batched else part)
-        shapes.append((int(batched[1]) if batched else 1, size.height, size.width))
+        size, batch = parse_size(batched[2] if batched else part), int(batched[1]) if batched else 1
+        if batch > MOST_BATCH:
+            raise UsageError(f"--profile {text!r}: a batch may have {MOST_BATCH} frames at most")
+        shapes.append((batch, size.height, size.width))
     if len(shapes) == 1:
         shapes *= 3
     if len(shapes) != 3:
@@ -165,6 +171,20 @@ def build(onnx: Path, output: Path | None, precision: str | None, wanted: Wanted
     }
 
 
+def check(info: ModelInfo, onnx: Path, wanted: Wanted) -> None:
+    """Refuses what `build_where_possible` would refuse after the export, which takes minutes with --int8.
+
+    Args:
+        info: The record that the ONNX file will have.
+        onnx: That file.
+        wanted: The builder's options.
+    """
+    from irdet.engines.tensorrt.checks import check_build
+
+    out = onnx.with_suffix(SUFFIX)
+    check_build(info, out, wanted.options(onnx, out, None))
+
+
 def build_where_possible(onnx: Path, wanted: Wanted, quiet: bool) -> dict[str, Any] | None:
     """Builds an engine right after its ONNX file, or says in one line what to run on the device."""
     from irdet.engines.tensorrt.cuda import Cuda
@@ -183,10 +203,10 @@ def build_where_possible(onnx: Path, wanted: Wanted, quiet: bool) -> dict[str, A
 
 
 def _show(report: BuildReport) -> None:
-    from irdet.cli.console import console, print_table
+    from irdet.cli.console import print_table, say
 
     for warning in report.warnings:
-        console().print(f"warning: {warning}", markup=False, soft_wrap=True)
+        say(f"warning: {warning}")
     layers = ", ".join(f"{count} {name}" for name, count in sorted(report.layers.items()))
     print_table(
         f"{report.info.variant} -> {report.library}",
@@ -194,7 +214,7 @@ def _show(report: BuildReport) -> None:
             ("engine", f"{report.plan} ({report.size:,} bytes)"),
             ("sidecar", str(report.sidecar)),
             ("precision", report.info.precision),
-            ("layers", layers or "not listed: no GPU here to load the engine"),
+            ("layers", layers or "not listed: no GPU here to load the engine, or it tells none"),
             ("built in", f"{report.seconds:.1f} s"),
         ],
     )

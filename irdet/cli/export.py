@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from irdet.cli.build import (
+    MOST_BATCH,
     CapabilityOption,
     HardwareOption,
     ProfileOption,
@@ -19,6 +20,7 @@ from irdet.cli.build import (
     WorkspaceOption,
     build,
     build_where_possible,
+    check,
 )
 from irdet.cli.options import ImgszOption, JsonOption, QuietOption, finite, one_model
 from irdet.core.errors import UsageError
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from irdet.export.gate import Verdict
     from irdet.export.onnx import Exported, OnnxOptions
     from irdet.export.precision import PrecisionOptions, Reduction
+    from irdet.models import LoadedModel
 
 #: Size of the graph's input where neither --imgsz nor --dynamic is given (width, height).
 SIZE = (512, 512)
@@ -66,7 +69,7 @@ def export(
     ] = False,
     batch: Annotated[
         int | None,
-        typer.Option("--batch", min=1, help="Frames at once, for a fixed size.", show_default="1"),
+        typer.Option("--batch", min=1, max=MOST_BATCH, help="Frames at once, for a fixed size.", show_default="1"),
     ] = None,
     opset: Annotated[
         int | None,
@@ -160,12 +163,12 @@ def export(
     With --fp16 or --int8 an engine is built from the ONNX file where TensorRT is installed; elsewhere copy the file to
     the device and run irdet export FILE.onnx there, which needs neither torch nor onnx.
     """
-    from irdet.cli.console import console, print_json
+    from irdet.cli.console import print_json, say
     from irdet.core.extras import require
 
     source = one_model(model, ckpt) or "mlcl-edge"
     wanted = Wanted(profile, workspace, timing_cache, capability, hardware_compatible, version_compatible)
-    if Path(source).suffix == ".onnx":
+    if Path(source).suffix.lower() == ".onnx":
         given = {
             "--imgsz": imgsz,
             "--dynamic": dynamic or None,
@@ -198,15 +201,13 @@ def export(
     if int8 and target == "cpu" and wanted.any:
         raise UsageError("--int8-target cpu makes no TensorRT engine: leave the builder's options out")
     path = _destination(source, output, _precision_suffix(fp16, int8, target))
-    # What the builder will be told is read before the export, which takes minutes with --int8.
-    if wanted.any:
-        wanted.options(path, path.with_suffix(".trt"), None)
     if wanted.profile is not None and not dynamic:
         raise UsageError("--profile is for graphs of free size: add --dynamic")
     require("torch", "export", "exporting")
 
     from irdet.export.onnx import OnnxOptions
     from irdet.export.precision import PrecisionOptions
+    from irdet.models import load_model
 
     options = OnnxOptions(
         None if dynamic else (imgsz or SIZE),
@@ -219,9 +220,13 @@ def export(
         if fp16 or int8
         else None
     )
-    result, reduction = _export(source, path, options, reduced, data, quiet)
+    loaded = load_model(source)
+    if wanted.any:
+        record = {"precision": reduced.name, "target": reduced.int8} if reduced else {}
+        check(loaded.info.replace(**record), path, wanted)
+    result, reduction = _export(loaded, path, options, reduced, data, quiet)
     for warning in result.warnings:
-        console().print(f"warning: {warning}", markup=False)
+        say(f"warning: {warning}")
     shape = [None if dynamic else batch, 1, result.info.height, result.info.width]
     if not as_json:
         _report(result, reduction, shape)
@@ -233,7 +238,7 @@ def export(
 
 
 def _export(
-    source: str,
+    loaded: LoadedModel,
     path: Path,
     options: OnnxOptions,
     precision: PrecisionOptions | None,
@@ -243,17 +248,16 @@ def _export(
     from irdet.cli.console import progress
     from irdet.export.onnx import export_onnx
     from irdet.export.precision import export_reduced
-    from irdet.models import load_model
 
     if precision is None:
-        return export_onnx(load_model(source), path, options, data=data), None
+        return export_onnx(loaded, path, options, data=data), None
 
     @contextmanager
     def stage(what: str, total: int) -> Iterator[Callable[[], object]]:
         with progress(what, total, quiet) as advance:
             yield advance
 
-    return export_reduced(load_model(source), path, options, precision, data=data, stage=stage)
+    return export_reduced(loaded, path, options, precision, data=data, stage=stage)
 
 
 def _facts(result: Exported, reduction: Reduction | None, shape: list[int | None]) -> dict[str, Any]:
@@ -338,6 +342,6 @@ def _destination(source: str, output: Path | None, reduced: str) -> Path:
         return model.with_name(name) if model.suffix else Path(name)
     if output.is_dir() or not output.suffix:
         return output / name
-    if output.suffix != ".onnx":
+    if output.suffix.lower() != ".onnx":
         raise UsageError(f"--output {output}: the file is ONNX, so name it .onnx (or give a folder)")
     return output

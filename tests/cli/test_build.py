@@ -13,6 +13,7 @@ import pytest
 from irdet.cli.build import parse_capabilities, parse_profile
 from irdet.core.errors import UsageError
 from irdet.engines import resolve_model
+from irdet.engines.golden import golden_path
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def test_profile() -> None:
     assert parse_profile("64x48,640x512,1280x1024") == ((1, 48, 64), (1, 512, 640), (1, 1024, 1280))
     assert parse_profile("1x64x64, 2x640x512, 4x640x512") == ((1, 64, 64), (2, 512, 640), (4, 512, 640))
     assert parse_profile("640x512") == ((1, 512, 640),) * 3
-    for wrong in ("", "64x", "64x64,128x128", "a,b,c"):
+    for wrong in ("", "64x", "64x64,128x128", "a,b,c", f"{10**12}x64x64"):
         with pytest.raises(UsageError):
             parse_profile(wrong)
 
@@ -57,6 +58,20 @@ def test_cross_building(folder: Path, irdet_command: Callable[..., Any]) -> None
     assert done.code != 0 and done.err.count("\n") == 1
 
 
+def test_golden_frames_go_along(folder: Path, irdet_command: Callable[..., Any]) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    shutil.copy(folder / "best.onnx", folder / "UP.ONNX")
+    shutil.copy(golden_path(resolve_model("mlcl-edge")), folder / "UP.golden.npz")
+    given = ("--compute-capability", "8.6", "--profile", "64x64,128x128,128x128")
+    done = irdet_command("export", "UP.ONNX", "-o", "card.trt", *given)
+    assert done.code == 0 and "golden" not in done.err
+    assert (folder / "card.golden.npz").read_bytes() == (folder / "UP.golden.npz").read_bytes()
+    done = irdet_command("export", "UP.ONNX", "-o", "best.trt", *given, "--json")
+    assert done.code == 0 and "golden" not in done.out and (folder / "best.golden.npz").is_file()
+    done = irdet_command("export", "best.onnx", "-o", "UP.trt", *given)
+    assert done.code == 0 and "UP.golden.npz" in done.err and "name the engine otherwise" in done.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
@@ -66,6 +81,7 @@ def test_cross_building(folder: Path, irdet_command: Callable[..., Any]) -> None
         (["none.onnx"], 1, "cannot read none.onnx"),
         (["best.onnx", "--fp16", "--compute-capability", "8.6"], 2, "export it as fp16 first"),
         (["best.onnx", "--max-drop", "0"], 2, "--max-drop is for checkpoints"),
+        (["best.onnx", "--workspace", "9" * 17, "--compute-capability", "8.6"], 2, "must be 1 to 1048576"),
         (["best.onnx", "--batch", "4"], 2, "--batch is for checkpoints"),
         (["best.onnx", "--no-simplify"], 2, "--simplify is for checkpoints"),
         (["best.onnx", "--compute-capability", "8.6", "--hardware-compatible"], 2, "leave --hardware-compatible out"),

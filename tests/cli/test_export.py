@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import onnx
@@ -15,6 +16,8 @@ import pytest
 
 from irdet.core.info import METADATA_KEY, ModelInfo
 from irdet.engines import shipped
+from irdet.engines.tensorrt import checks, library
+from irdet.engines.tensorrt.cuda import Device
 from irdet.models import LoadedModel, create_model, save_checkpoint
 
 
@@ -76,6 +79,8 @@ def test_default_is_the_shipped_model_at_512(
         (["--ckpt", "best.pt", "--dynamic", "--compute-capability", "x"], 2, "--compute-capability 'x'"),
         (["--ckpt", "best.pt", "--dynamic", "--profile", "64,96"], 2, "--profile '64,96'"),
         (["--ckpt", "best.pt", "--profile", "64"], 2, "add --dynamic"),
+        (["--ckpt", "best.pt", "--batch", "1000000000"], 2, "--batch"),
+        (["--ckpt", "best.pt", "--workspace", "99999999999999999"], 2, "must be 1 to 1048576"),
         (["--ckpt", "best.pt", "--opset", "0"], 2, "--opset"),
         (["--ckpt", "best.pt", "--int8-target", "cpu"], 2, "--int8-target is for --int8"),
         (["--ckpt", "best.pt", "--calib-images", "9"], 2, "--calib-images is for --int8"),
@@ -104,6 +109,39 @@ def test_misuse(
     assert (done.code, done.out) == (code, "") and told in done.err
     assert done.err.count("\n") == 1
     assert sorted(Path.cwd().iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["--timing-cache", "t"], 2, "leave --timing-cache out"),
+        (["--compute-capability", "8.7"], 2, "knows no compute capability 8.7"),
+        (["--compute-capability", "8.6", "--dynamic", "--profile", "60x64,64x64,64x64"], 2, "multiples of 16"),
+    ],
+)
+def test_what_the_builder_cannot_do_is_told_before_the_export(
+    irdet_command: Callable[..., Any],
+    ckpt: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    code: int,
+    told: str,
+) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    monkeypatch.setattr(library, "LIBRARIES", {"tensorrt_rtx": "tensorrt-rtx"})
+    monkeypatch.setattr(checks, "Cuda", lambda: SimpleNamespace(device=lambda: Device("RTX 3090", (8, 6))))
+    done = irdet_command("export", "--ckpt", ckpt, *arguments)
+    assert done.code == code and told in done.err and done.err.count("\n") == 1
+    assert [path.name for path in ckpt.parent.iterdir()] == ["best.pt"]
+
+
+def test_builder_options_without_tensorrt_are_refused_before_the_export(
+    irdet_command: Callable[..., Any], ckpt: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library, "LIBRARIES", {"no_such_tensorrt": "tensorrt"})
+    done = irdet_command("export", "--ckpt", ckpt, "--imgsz", "64", "--fp16", "--workspace", "9")
+    assert done.code == 1 and "needs tensorrt, which is not installed" in done.err and done.err.count("\n") == 1
+    assert [path.name for path in ckpt.parent.iterdir()] == ["best.pt"]
 
 
 @pytest.mark.parametrize("package", ["torch", "onnx"])

@@ -18,13 +18,18 @@ from irdet.core.errors import IrdetError, ModelError, UsageError
 from irdet.core.files import replacing, sha256
 from irdet.core.info import ModelInfo
 from irdet.engines.external import check_external
+from irdet.engines.golden import pass_on
 from irdet.engines.record import read_record
-from irdet.engines.tensorrt.cuda import Cuda, Device
-from irdet.engines.tensorrt.library import Library, find_library, last_line
+from irdet.engines.tensorrt.checks import Ground, check_build
+from irdet.engines.tensorrt.library import Library, last_line
 from irdet.engines.tensorrt.sidecar import Sidecar
+from irdet.engines.tensorrt.signals import held_back
 
 #: Shapes of a graph of free size where none are given: (batch, height, width), smallest, best, largest.
 PROFILE = ((1, 64, 64), (1, 512, 512), (1, 1280, 1280))
+
+#: Most memory that tactics may be given, MiB: more than any GPU has.
+MOST_WORKSPACE = 1 << 20
 
 #: What the inspector calls a precision -> what we call it.
 _FORMATS = {"half": "fp16", "fp16": "fp16", "int8": "int8", "float": "fp32", "fp32": "fp32"}
@@ -58,8 +63,8 @@ class BuildOptions:
     command: str = "irdet export MODEL.onnx"
 
     def __post_init__(self) -> None:
-        if self.workspace is not None and self.workspace < 1:
-            raise UsageError(f"workspace {self.workspace} MiB: must be at least 1")
+        if self.workspace is not None and not 1 <= self.workspace <= MOST_WORKSPACE:
+            raise UsageError(f"workspace {self.workspace} MiB: must be 1 to {MOST_WORKSPACE}")
         if self.profile is not None:
             ordered = all(a <= b <= c for a, b, c in zip(*self.profile, strict=True))
             if not ordered or min(self.profile[0]) < 1:
@@ -77,8 +82,9 @@ class BuildReport:
         library: What built it, as text.
         seconds: How long it took.
         size: Bytes of the plan.
-        layers: Layers by precision, as the inspector lists them; empty where no GPU could load the plan.
-        warnings: What TensorRT warned of.
+        layers: Layers by precision, as the inspector lists them; empty where no GPU could load the plan, or
+            nothing could be read of it.
+        warnings: What TensorRT warned of, and what else did not go as asked.
     """
 
     plan: Path
@@ -117,45 +123,22 @@ def build_engine(
     begun = time.monotonic()
     check_external(onnx)
     info = read_record(onnx)
-    library = find_library(options.library)
-    precision = _precision(info, library, options)
+    ground = check_build(info, out, options)
+    library, precision, device = ground.library, ground.precision, ground.device
     log = library.logger()
-    device = _target(library, options)
-    if library.rtx:
-        for name, given, why in (
-            ("--timing-cache", options.timing_cache is not None, "measures no tactics while it builds"),
-            ("--hardware-compatible", options.hardware_compatible, "takes the GPUs by --compute-capability"),
-            ("--version-compatible", options.version_compatible, "builds for its own version alone"),
-        ):
-            if given:
-                raise UsageError(f"{library} {why}: leave {name} out")
-    builder = library.create("Builder", log)
-    network = builder.create_network(_network_flags(library))
-    _parse(library, network, onnx, log)
-    config = builder.create_builder_config()
-    _configure(library, config, precision, options, progress)
-    profile = _profile(builder, config, network, info, options)
-    if options.timing_cache is not None:
-        data = options.timing_cache.read_bytes() if options.timing_cache.is_file() else b""
-        config.set_timing_cache(config.create_timing_cache(data), False)
-
-    plan = builder.build_serialized_network(network, config)
-    if plan is None:
-        raise IrdetError(f"{library} could not build {onnx}: {last_line(log.errors) or 'it does not say why'}")
-    content = bytes(memoryview(plan))
-    if options.timing_cache is not None and (cache := config.get_timing_cache()) is not None:
-        with replacing(options.timing_cache) as temporary:
-            temporary.write_bytes(memoryview(cache.serialize()))
-
-    here = device is not None and (not options.capabilities or device.capability in options.capabilities)
-    layers = _layers(library, content, options, log) if here else {}
+    with held_back() as signals:
+        built = _build(ground, onnx, options, log, progress, signals)
+        here = device is not None and (not options.capabilities or device.capability in options.capabilities)
+        layers = _layers(library, built.plan, options, log) if here else {}
     if _lacks(precision, layers, library):
         raise IrdetError(f"{library} built {onnx} without one layer in {precision} ({_counted(layers)})")
+    replaced = out.exists()
     with replacing(out) as temporary:
-        temporary.write_bytes(content)
+        temporary.write_bytes(built.plan)
     seconds = time.monotonic() - begun
+    info = info.replace(precision=precision)
     sidecar = Sidecar(
-        info=info.replace(precision=precision),
+        info=info,
         plan_sha256=sha256(out),
         onnx_sha256=sha256(onnx),
         onnx=onnx.name,
@@ -163,50 +146,61 @@ def build_engine(
         version=library.version,
         gpu=None if device is None or options.capabilities else device.name,
         capabilities=options.capabilities or ((device.capability,) if device else ()),
-        profile=profile,
+        profile=built.profile,
         hardware_compatible=options.hardware_compatible,
         version_compatible=options.version_compatible,
         command=options.command,
         report={"seconds": round(seconds, 1), "layers": layers, "warnings": log.warnings},
     ).write(out)
-    built = info.replace(precision=precision)
-    return BuildReport(
-        out, sidecar, built, str(library), seconds, len(content), layers, tuple(w.strip() for w in log.warnings)
-    )
+    warnings = [line.strip() for line in log.warnings]
+    # The engine is there: what fails from here on is told, and takes nothing away.
+    if options.timing_cache is not None and built.timing_cache is not None:
+        try:
+            with replacing(options.timing_cache) as temporary:
+                temporary.write_bytes(built.timing_cache)
+        except IrdetError as error:
+            warnings.append(f"the timing cache is not kept: {error}")
+    if said := pass_on(onnx, out, info, replaced):
+        warnings.append(said)
+    return BuildReport(out, sidecar, info, str(library), seconds, len(built.plan), layers, tuple(warnings))
 
 
-def _precision(info: ModelInfo, library: Library, options: BuildOptions) -> str:
-    """The precision to build in; refuses one that the file cannot give."""
-    if info.target == "cpu":
-        raise UsageError("this INT8 graph is for CPUs; export one for TensorRT: irdet export --int8 --calib DIR")
-    asked = options.precision or info.precision
-    flag = not library.strongly_typed and info.precision == "fp32" and asked == "fp16"
-    if asked != info.precision and not flag:
-        raise UsageError(
-            f"the ONNX file is {info.precision}, and {library} takes the precision from it: "
-            f"export it as {asked} first (irdet export --ckpt ... {_options(asked)})"
-        )
-    if info.precision == "int8+fp16" and not library.strongly_typed:
-        raise UsageError(f"{library} cannot read half scales: export with --int8 alone and build with it")
-    return asked
+@dataclass(frozen=True)
+class _Built:
+    """What the builder gave: the plan, the shapes of its profile, and the timing cache where one is kept."""
+
+    plan: bytes
+    profile: tuple[tuple[int, ...], ...] | None
+    timing_cache: bytes | None
 
 
-def _options(precision: str) -> str:
-    names = {"fp16": "--fp16", "int8": "--int8 --calib DIR", "int8+fp16": "--int8 --fp16 --calib DIR"}
-    return names.get(precision, "")
-
-
-def _target(library: Library, options: BuildOptions) -> Device | None:
-    """The GPU that is built on, None for a build without one."""
-    if options.capabilities and not library.rtx:
-        raise UsageError(f"{library} builds for the GPU that is there; only TensorRT-RTX takes compute capabilities")
-    try:
-        return Cuda().device()
-    except IrdetError as error:
-        if options.capabilities:
-            return None
-        hint = "give --compute-capability, as in 8.6,8.9" if library.rtx else "build on the device itself"
-        raise IrdetError(f"no GPU to build for ({error}); {hint}") from error
+def _build(
+    ground: Ground,
+    onnx: Path,
+    options: BuildOptions,
+    log: Any,
+    progress: Callable[[str, int, int], object],
+    signals: list[int],
+) -> _Built:
+    library = ground.library
+    builder = library.create("Builder", log)
+    network = builder.create_network(_network_flags(library))
+    _parse(library, network, onnx, log)
+    config = builder.create_builder_config()
+    _configure(library, config, ground.precision, options)
+    errors: list[BaseException] = []
+    if hasattr(library.module, "IProgressMonitor"):
+        config.progress_monitor = _monitor(library.module, progress, signals, errors)
+    profile = _profile(builder, config, network, options)
+    if options.timing_cache is not None:
+        _attach_cache(config, options.timing_cache, log)
+    plan = builder.build_serialized_network(network, config)
+    if errors:
+        raise errors[0]
+    if plan is None:
+        raise IrdetError(f"{library} could not build {onnx}: {last_line(log.errors) or 'it does not say why'}")
+    cache = config.get_timing_cache() if options.timing_cache is not None else None
+    return _Built(bytes(memoryview(plan)), profile, None if cache is None else bytes(memoryview(cache.serialize())))
 
 
 def _network_flags(library: Library) -> int:
@@ -230,9 +224,7 @@ def _node(error: Any) -> str:
     return f"node {name}: " if name else ""
 
 
-def _configure(
-    library: Library, config: Any, precision: str, options: BuildOptions, progress: Callable[[str, int, int], object]
-) -> None:
+def _configure(library: Library, config: Any, precision: str, options: BuildOptions) -> None:
     trt: Any = library.module
     # TF32 has 10 bits of mantissa: a model that says fp32 shall compute fp32.
     config.clear_flag(trt.BuilderFlag.TF32)
@@ -250,16 +242,21 @@ def _configure(
     if options.capabilities:
         config.num_compute_capabilities = len(options.capabilities)
         for index, (major, minor) in enumerate(options.capabilities):
-            name = f"SM{major}{minor}"
-            if not hasattr(trt.ComputeCapability, name):
-                known = [key for key in vars(trt.ComputeCapability) if key.startswith("SM")]
-                raise UsageError(f"{library} knows no compute capability {major}.{minor}; known: {', '.join(known)}")
-            config.set_compute_capability(getattr(trt.ComputeCapability, name), index)
-    if hasattr(trt, "IProgressMonitor"):
-        config.progress_monitor = _monitor(trt, progress)
+            config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{major}{minor}"), index)
 
 
-def _monitor(trt: Any, progress: Callable[[str, int, int], object]) -> Any:
+def _attach_cache(config: Any, path: Path, log: Any) -> None:
+    cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
+    if cache is None or not config.set_timing_cache(cache, False):
+        log.warnings.append(f"{path} is not used: it is of another GPU or TensorRT, or damaged; it is begun anew")
+        config.set_timing_cache(config.create_timing_cache(b""), False)
+
+
+def _monitor(
+    trt: Any, progress: Callable[[str, int, int], object], signals: list[int], errors: list[BaseException]
+) -> Any:
+    """Tells of progress, and stops the build after a signal or an error, which goes into `errors`."""
+
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
@@ -269,8 +266,11 @@ def _monitor(trt: Any, progress: Callable[[str, int, int], object]) -> Any:
             self._steps[phase_name] = num_steps
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            progress(phase_name, step + 1, self._steps.get(phase_name, 0))
-            return True  # go on
+            try:
+                progress(phase_name, step + 1, self._steps.get(phase_name, 0))
+            except BaseException as error:  # the bindings would print and drop it
+                errors.append(error)
+            return not (signals or errors)  # whether to go on
 
         def phase_finish(self, phase_name: str) -> None:
             self._steps.pop(phase_name, None)
@@ -278,9 +278,7 @@ def _monitor(trt: Any, progress: Callable[[str, int, int], object]) -> Any:
     return Monitor()
 
 
-def _profile(
-    builder: Any, config: Any, network: Any, info: ModelInfo, options: BuildOptions
-) -> tuple[tuple[int, ...], ...] | None:
+def _profile(builder: Any, config: Any, network: Any, options: BuildOptions) -> tuple[tuple[int, ...], ...] | None:
     """Adds the optimisation profile of a graph of free size; returns its shapes [N, 1, H, W]."""
     if network.num_inputs != 1:
         raise ModelError(f"the graph has {network.num_inputs} inputs; irdet's have one")
@@ -293,10 +291,8 @@ def _profile(
     shapes = tuple((n, 1, h, w) for n, h, w in options.profile or PROFILE)
     for shape in shapes:
         fixed = [want for want, size in zip(port.shape, shape, strict=True) if want >= 0 and want != size]
-        if fixed or shape[2] % info.stride or shape[3] % info.stride:
-            raise UsageError(
-                f"the profile's {shape[3]}x{shape[2]} px does not fit the graph: multiples of {info.stride} are needed"
-            )
+        if fixed:
+            raise UsageError(f"the profile's {shape[0]}x{shape[3]}x{shape[2]} does not fit the graph's {port.shape}")
     profile = builder.create_optimization_profile()
     profile.set_shape(port.name, *shapes)
     if config.add_optimization_profile(profile) < 0:
@@ -312,8 +308,11 @@ def _layers(library: Library, plan: bytes, options: BuildOptions, log: Any) -> d
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         raise IrdetError(f"{library} cannot load what it built: {last_line(log.errors)}")
-    text = engine.create_engine_inspector().get_engine_information(library.module.LayerInformationFormat.JSON)
-    return count_layers(text)
+    try:
+        text = engine.create_engine_inspector().get_engine_information(library.module.LayerInformationFormat.JSON)
+        return count_layers(text)
+    except ValueError:  # a report that cannot be read is no reason to lose an engine
+        return {}
 
 
 def count_layers(text: str) -> dict[str, int]:
@@ -323,7 +322,9 @@ def count_layers(text: str) -> dict[str, int]:
     shapes"), so there it is that of its weights, where it has some.
     """
     counts: Counter[str] = Counter()
-    for layer in json.loads(text).get("Layers", []):
+    report = json.loads(text)
+    layers = report.get("Layers") if isinstance(report, dict) else None
+    for layer in layers if isinstance(layers, list) else []:
         forms = _forms(layer) if isinstance(layer, dict) else []
         known = (ours for form in forms for theirs, ours in _FORMATS.items() if theirs in form)
         counts[next(known, "other")] += 1
@@ -333,7 +334,8 @@ def count_layers(text: str) -> dict[str, int]:
 def _forms(layer: dict[str, Any]) -> list[str]:
     """What the inspector tells of a layer's precision, the surest first."""
     outputs, weights = layer.get("Outputs"), layer.get("Weights")
-    told = [outputs[0].get("Format/Datatype", "")] if outputs else []
+    first = outputs[0] if isinstance(outputs, list) and outputs else None
+    told = [first.get("Format/Datatype", "")] if isinstance(first, dict) else []
     told += [weights.get("Type", "")] if isinstance(weights, dict) else []
     return [str(one).lower() for one in told]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from irdet.engines.base import BaseEngine
 from irdet.engines.tensorrt.cuda import Buffer, Cuda
 from irdet.engines.tensorrt.library import find_library, last_line
 from irdet.engines.tensorrt.sidecar import Sidecar
+from irdet.engines.tensorrt.signals import held_back
 
 
 class TensorRTEngine(BaseEngine):
@@ -48,9 +50,11 @@ class TensorRTEngine(BaseEngine):
         sidecar.check(self._path, library, gpu)
         self.runtime = f"{str(library).lower()} {gpu.name}"
         self._log = library.logger()
+        self._alone = threading.Lock()
         with contextlib.ExitStack() as stack:
             # In the order of making; an error on the way, and `close`, undo it backwards.
-            self._load(stack, library.create("Runtime", self._log), sidecar)
+            with held_back():
+                self._load(stack, library.create("Runtime", self._log), sidecar)
             self._resources = stack.pop_all()
 
     def _load(self, stack: contextlib.ExitStack, runtime: Any, sidecar: Sidecar) -> None:
@@ -104,26 +108,27 @@ class TensorRTEngine(BaseEngine):
         return inputs[0], outputs[0]
 
     def _compute(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        shape = self._shape(batch)
-        size = 4 * int(np.prod(shape))
-        source, target = self._buffers[self._input], self._buffers[self._output]
-        host = source.host(shape)
-        host[: len(batch)] = batch
-        host[len(batch) :] = 0  # a fixed batch that is not full
-        if self._smallest is not None and not self._context.set_input_shape(self._input, shape):
-            raise IrdetError(f"{self._path}: set_input_shape failed for {list(shape)}: {self._said()}")
-        self._mark(0)
-        source.upload(size, self._stream)
-        self._mark(1)
-        asked = time.perf_counter()
-        if not self._context.execute_async_v3(int(self._stream)):
-            raise IrdetError(f"{self._path}: execute_async_v3 failed: {self._said()}")
-        self._enqueued = time.perf_counter() - asked
-        self._mark(2)
-        target.download(size, self._stream)
-        self._mark(3)
-        self._cuda.call("cudaStreamSynchronize", self._stream)
-        return target.host(shape)[: len(batch)].copy()
+        with self._alone:  # buffers, context and stream are one, and threads may share an engine
+            shape = self._shape(batch)
+            size = 4 * int(np.prod(shape))
+            source, target = self._buffers[self._input], self._buffers[self._output]
+            host = source.host(shape)
+            host[: len(batch)] = batch
+            host[len(batch) :] = 0  # a batch that is not full
+            if self._smallest is not None and not self._context.set_input_shape(self._input, shape):
+                raise IrdetError(f"{self._path}: set_input_shape failed for {list(shape)}: {self._said()}")
+            self._mark(0)
+            source.upload(size, self._stream)
+            self._mark(1)
+            asked = time.perf_counter()
+            if not self._context.execute_async_v3(int(self._stream)):
+                raise IrdetError(f"{self._path}: execute_async_v3 failed: {self._said()}")
+            self._enqueued = time.perf_counter() - asked
+            self._mark(2)
+            target.download(size, self._stream)
+            self._mark(3)
+            self._cuda.call("cudaStreamSynchronize", self._stream)
+            return target.host(shape)[: len(batch)].copy()
 
     @property
     def device_times(self) -> Mapping[str, float]:
@@ -136,15 +141,15 @@ class TensorRTEngine(BaseEngine):
         self._cuda.call("cudaEventRecord", self._events[number], self._stream)
 
     def _shape(self, batch: NDArray[np.float32]) -> tuple[int, ...]:
-        """The shape that is run: the batch's own, or the whole fixed batch."""
+        """The shape that is run: the batch's own, filled up to the smallest batch, or the whole fixed one."""
         if self._smallest is None:
             return self._largest
-        shape = batch.shape
+        shape = (max(len(batch), self._smallest[0]), *batch.shape[1:])
         if not all(low <= size <= high for low, size, high in zip(self._smallest, shape, self._largest, strict=True)):
             low, high = self._smallest, self._largest
             raise UsageError(
                 f"{self._path} was built for {low[0]} to {high[0]} frames of {low[3]}x{low[2]} to {high[3]}x{high[2]} "
-                f"px, not {shape[0]} of {shape[3]}x{shape[2]}; build it with another --profile"
+                f"px, not {len(batch)} of {shape[3]}x{shape[2]}; build it with another --profile"
             )
         return shape
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from irdet.core.errors import IrdetError, MissingDependency, UsageError
 from irdet.core.extras import require
+from irdet.engines.tensorrt.signals import held_back
 
 #: Import name -> the extra that installs it. The first one that is there is taken.
 LIBRARIES = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
@@ -89,19 +90,26 @@ def find_library(name: str | None = None) -> Library:
     """
     if name is not None and name not in LIBRARIES:
         raise UsageError(f"no TensorRT is called {name!r}; known: {', '.join(LIBRARIES)}")
-    found = [key for key in LIBRARIES if name in (None, key) and importlib.util.find_spec(key) is not None]
-    if not found and name is None:
+    key = next((key for key in LIBRARIES if name in (None, key) and _installed(key)), None)
+    if key is None:
+        extras = " or ".join(f"'irdet[{LIBRARIES[one]}]'" for one in ([name] if name else LIBRARIES))
+        jetpack = "" if name == "tensorrt_rtx" else "it comes with JetPack; elsewhere "
         raise MissingDependency(
-            "building and running TensorRT engines needs tensorrt, which is not installed: "
-            "it comes with JetPack; elsewhere pip install 'irdet[tensorrt]' or 'irdet[tensorrt-rtx]'"
+            f"building and running TensorRT engines needs {name or 'tensorrt'}, which is not installed: "
+            f"{jetpack}pip install {extras}"
         )
-    key = found[0] if found else str(name)
-    module = require(key, LIBRARIES[key], "running TensorRT engines")
+    with held_back():  # the package would make a failed import of what a signal raises
+        module = require(key, LIBRARIES[key], "running TensorRT engines")
     library = Library(key, str(module.__version__), module)
     version = numbers(library.version)
     if not library.rtx and not (version >= OLDEST and version[0] <= NEWEST):
         raise IrdetError(f"{library} is not supported; irdet knows TensorRT 8.6 to {NEWEST}")
     return library
+
+
+def _installed(name: str) -> bool:
+    spec = importlib.util.find_spec(name)
+    return spec is not None and spec.origin is not None  # a folder of that name in the current one has no origin
 
 
 def numbers(version: str) -> tuple[int, ...]:

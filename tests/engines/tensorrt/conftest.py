@@ -6,9 +6,11 @@ it would on the device.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import enum
 import json
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +32,9 @@ class World:
         fail: Name of the call that fails, and at which of its uses (from 1).
         alive: Resources of CUDA that are held: memory, stream, events.
         device: Name and compute capability of the GPU.
+        profile: Smallest, best and largest input of an engine of free size.
+        layers: What the inspector says; the usual where None.
+        signal: The signal that comes whenever TensorRT calls back; None for none.
     """
 
     def __init__(self, version: str) -> None:
@@ -42,6 +47,9 @@ class World:
         self.batch = 1
         self.layer_format = "Half"
         self.flags_set: list[Any] = []
+        self.profile = ((1, 1, 16, 16), (1, 1, 32, 48), (2, 1, 64, 64))
+        self.layers: str | None = None
+        self.signal: int | None = None
 
     def did(self, name: str) -> bool:
         """Notes a call; False where it is to fail."""
@@ -108,6 +116,23 @@ def fake_tensorrt(world: World) -> ModuleType:
         world.flags = flags  # type: ignore[attr-defined]
         return network
 
+    def back(call: Callable[..., Any], *arguments: Any) -> Any:
+        """Calls back as TensorRT does; what is raised in there, the bindings print and drop."""
+        with contextlib.suppress(BaseException):
+            if world.signal is not None:  # Python delivers it as the function is entered
+                signal.raise_signal(world.signal)
+            return call(*arguments)
+        return False
+
+    def build(config: Any, logger: Any) -> Any:
+        back(logger.log, ILogger.Severity.WARNING, "building")
+        if (monitor := vars(config).get("progress_monitor")) is None:
+            return memory
+        back(monitor.phase_start, "tactics", None, 2)
+        go_on = all(back(monitor.step_complete, "tactics", step) for step in range(2))
+        back(monitor.phase_finish, "tactics")
+        return memory if go_on else None
+
     def create_builder(logger: Any) -> Any:
         if not world.did("Builder"):
             raise TypeError("pybind11::init(): factory function returned nullptr")
@@ -116,7 +141,7 @@ def fake_tensorrt(world: World) -> ModuleType:
             create_network=method("create_network", check_flags),
             create_builder_config=method("create_builder_config", config),
             create_optimization_profile=method("create_optimization_profile", profile),
-            build_serialized_network=method("build_serialized_network", memory),
+            build_serialized_network=method("build_serialized_network", lambda network, config: build(config, logger)),
         )
 
     def create_parser(network: Any, logger: Any) -> Any:
@@ -158,14 +183,14 @@ def fake_tensorrt(world: World) -> ModuleType:
         create_execution_context=method("create_execution_context", context),
         create_engine_inspector=method(
             "create_engine_inspector",
-            limited("EngineInspector", get_engine_information=lambda self, form: json.dumps(layers)),
+            limited("EngineInspector", get_engine_information=lambda self, form: world.layers or json.dumps(layers)),
         ),
         num_io_tensors=2,
         get_tensor_name=lambda self, index: ("frame", "probability")[index],
         get_tensor_mode=lambda self, name: modes.INPUT if name == "frame" else modes.OUTPUT,
         get_tensor_dtype=lambda self, name: module.DataType.FLOAT,
         get_tensor_shape=lambda self, name: shape,
-        get_tensor_profile_shape=lambda self, name, index: [(1, 1, 16, 16), (1, 1, 32, 48), (2, 1, 64, 64)],
+        get_tensor_profile_shape=lambda self, name, index: list(world.profile),
     )
 
     def create_runtime(logger: Any) -> Any:
@@ -173,6 +198,7 @@ def fake_tensorrt(world: World) -> ModuleType:
             raise TypeError("pybind11::init(): factory function returned nullptr")
 
         def deserialize(self: Any, plan: bytes) -> Any:
+            back(logger.log, ILogger.Severity.WARNING, "loading")
             # A plan that is version compatible brings its runtime along, which must be allowed to run.
             refused = module.BuilderFlag.VERSION_COMPATIBLE in world.flags_set and not vars(self).get(
                 "engine_host_code_allowed"
@@ -258,7 +284,7 @@ def installed(world: World, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Wor
 
     def install() -> World:
         module = fake_tensorrt(world)
-        module.__spec__ = SimpleNamespace()  # type: ignore[assignment]
+        module.__spec__ = SimpleNamespace(origin="here")  # type: ignore[assignment]
         monkeypatch.setitem(sys.modules, "tensorrt", module)
         for name in ("cuda", "cuda.bindings"):
             monkeypatch.setitem(sys.modules, name, ModuleType(name))

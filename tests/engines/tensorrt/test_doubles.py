@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,10 @@ import pytest
 
 from irdet.cli.build import Wanted
 from irdet.core.errors import IrdetError, ModelError, UsageError
+from irdet.core.files import replacing
 from irdet.engines import open_engine
-from irdet.engines.golden import Golden, GoldenSet, replay
+from irdet.engines.golden import Golden, GoldenSet, golden_path, read_golden, replay, write_golden
+from irdet.engines.tensorrt import build
 from irdet.engines.tensorrt.build import BuildOptions, build_engine
 from irdet.engines.tensorrt.sidecar import Sidecar, sidecar_path
 
@@ -93,6 +97,102 @@ def test_build_fails_at_each_step(
         build_engine(write_onnx(), tmp_path / "best.trt")
     assert "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["best.onnx"], "no half file"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_signal_ends_a_build_and_the_loading_of_an_engine(
+    world: Any, installed: Install, write_onnx: WriteOnnx, tmp_path: Path, number: signal.Signals
+) -> None:
+    """Its handler acts once TensorRT is done, and not inside a callback, where what it raises is dropped."""
+
+    class Ended(BaseException):
+        pass
+
+    def handler(number: int, _: object) -> None:
+        raise Ended(number)
+
+    installed()
+    plan = build_engine(write_onnx(height=32, width=48), tmp_path / "before.trt").plan
+    world.signal = number
+    before = signal.signal(number, handler)
+    try:
+        with pytest.raises(Ended):
+            build_engine(write_onnx(), tmp_path / "best.trt")
+        with pytest.raises(Ended):
+            open_engine(plan)
+        assert signal.getsignal(number) is handler
+    finally:
+        signal.signal(number, before)
+    assert not (tmp_path / "best.trt").exists() and not world.alive
+
+
+def test_what_the_progress_raises_ends_a_build(
+    world: Any, installed: Install, write_onnx: WriteOnnx, tmp_path: Path
+) -> None:
+    def progress(phase: str, step: int, steps: int) -> None:
+        raise KeyboardInterrupt
+
+    installed()
+    if weak(world):  # it has no progress to tell
+        assert build_engine(write_onnx(), tmp_path / "best.trt", progress=progress).plan.is_file()
+        return
+    with pytest.raises(KeyboardInterrupt):
+        build_engine(write_onnx(), tmp_path / "best.trt", progress=progress)
+    assert [path.name for path in tmp_path.iterdir()] == ["best.onnx"]
+
+
+@pytest.mark.parametrize("place", ["out", "timing_cache"])
+def test_places_are_tried_before_the_build(
+    world: Any, installed: Install, write_onnx: WriteOnnx, tmp_path: Path, place: str
+) -> None:
+    installed()
+    model = write_onnx()
+    for wrong, said in ((tmp_path, "it is a folder"), (model / "x", "no folder that can be written to")):
+        places = {"out": tmp_path / "best.trt", "timing_cache": tmp_path / "cache", place: wrong}
+        with pytest.raises(IrdetError, match=f"cannot write {wrong}: .*{said}"):
+            build_engine(model, places["out"], BuildOptions(timing_cache=places["timing_cache"]))
+    assert "build_serialized_network" not in world.calls
+
+
+def test_a_cache_that_cannot_be_written_takes_no_engine_away(
+    world: Any, installed: Install, write_onnx: WriteOnnx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed()
+    cache = tmp_path / "caches" / "timing.cache"
+
+    @contextlib.contextmanager
+    def full(path: Path) -> Iterator[Path]:
+        if path == cache:
+            raise IrdetError(f"cannot write {path}: No space left on device")
+        with replacing(path) as temporary:
+            yield temporary
+
+    monkeypatch.setattr(build, "replacing", full)
+    report = build_engine(write_onnx(), tmp_path / "best.trt", BuildOptions(timing_cache=cache))
+    assert report.plan.is_file() and report.sidecar.is_file()
+    assert any("timing cache is not kept: cannot write" in line for line in report.warnings)
+
+
+def test_a_timing_cache_of_another_gpu_is_begun_anew(
+    world: Any, installed: Install, write_onnx: WriteOnnx, tmp_path: Path
+) -> None:
+    cache = tmp_path / "timing.cache"
+    cache.write_bytes(b"another GPU's")
+    world.fail = ("set_timing_cache", 1)
+    installed()
+    report = build_engine(write_onnx(), tmp_path / "best.trt", BuildOptions(timing_cache=cache))
+    assert world.calls.count("set_timing_cache") == 2 and cache.read_bytes() == b"cache"
+    assert any(f"{cache} is not used" in line for line in report.warnings)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"Layers": 1}', '{"Layers": [{"Outputs": {"a": 1}, "Weights": 3}]}'])
+def test_a_report_that_cannot_be_read_takes_no_engine_away(
+    world: Any, installed: Install, write_onnx: WriteOnnx, tmp_path: Path, text: str
+) -> None:
+    world.layers = text or "\n"
+    installed()
+    report = build_engine(write_onnx(), tmp_path / "best.trt")
+    assert report.plan.is_file() and report.layers in ({}, {"other": 1})
 
 
 def test_a_silent_fp32_engine_is_an_error(
@@ -195,6 +295,20 @@ def test_a_fixed_batch_is_filled_up(world: Any, installed: Install, write_onnx: 
             engine.run(np.zeros((4, 1, 32, 48), np.float32))
 
 
+def test_a_batch_below_the_profile_is_filled_up(
+    world: Any, installed: Install, write_onnx: WriteOnnx, tmp_path: Path
+) -> None:
+    world.dynamic, world.profile = True, ((4, 1, 32, 48),) * 3
+    installed()
+    plan = build_engine(write_onnx(), tmp_path / "best.trt", BuildOptions(profile=((4, 32, 48),) * 3)).plan
+    with open_engine(plan) as engine:
+        for count in (1, 4):
+            batch = np.random.default_rng(count).random((count, 1, 32, 48), np.float32)
+            np.testing.assert_array_equal(engine.run(batch), batch / 2)
+        with pytest.raises(UsageError, match="4 to 4 frames of 48x32 to 48x32 px, not 1 of 64x32"):
+            engine.run(np.zeros((1, 1, 32, 64), np.float32))
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -288,6 +402,43 @@ def test_golden_frames_of_sizes_beyond_the_profile_are_left_out(
             replay(engine, stored((64, 80)))
 
 
+def test_golden_frames_go_along_under_the_engines_name(
+    world: Any, installed: Install, write_onnx: WriteOnnx, tmp_path: Path
+) -> None:
+    """Never over those of another model: `best.onnx` and `other.ONNX` differ in their weights."""
+    installed()
+    frames = np.full((1, 32, 48), 200, np.uint8)
+    stored = Golden("a", 0.5, (GoldenSet(frames, frames / np.float32(510)),), "fp16")
+    model = write_onnx(height=32, width=48, weights_sha256="a")
+
+    def built(name: str) -> str:
+        return " ".join(build_engine(model, tmp_path / name).warnings)
+
+    assert f"no golden frames at {tmp_path / 'best.golden.npz'}" in built("copy.trt")
+    write_golden(golden_path(model), stored)
+    assert "golden" not in built("best.trt") + built("copy.trt") + built("new/copy.trt")
+    for engine in ("copy.trt", "new/copy.trt"):
+        assert read_golden(golden_path(tmp_path / engine)).weights_sha256 == "a"
+
+    other = tmp_path / "other.ONNX"
+    other.write_bytes(model.read_bytes())
+    write_golden(golden_path(other), dataclasses.replace(stored, weights_sha256="b"))
+    for _ in range(2):  # the engine that is there now does not own them either
+        assert "other.golden.npz belongs to other.ONNX" in built("other.trt")
+    assert read_golden(golden_path(other)).weights_sha256 == "b"
+    write_golden(golden_path(other), stored)
+    assert "golden" not in built("other.trt"), "they fit"
+
+    write_golden(tmp_path / "lone.golden.npz", dataclasses.replace(stored, weights_sha256="b"))
+    assert "lone.golden.npz belongs to another model" in built("lone.trt")
+    write_golden(golden_path(tmp_path / "copy.trt"), dataclasses.replace(stored, weights_sha256="b"))
+    assert "golden" not in built("copy.trt"), "what they belonged to was replaced"
+    assert read_golden(golden_path(tmp_path / "copy.trt")).weights_sha256 == "a"
+    (tmp_path / "folder.golden.npz").mkdir()
+    (tmp_path / "folder.trt").touch()
+    assert "the golden frames are not copied" in built("folder.trt")
+
+
 def test_the_gpu_alone(world: Any, installed: Install, write_onnx: WriteOnnx, tmp_path: Path) -> None:
     installed()
     plan = build_engine(write_onnx(height=32, width=48), tmp_path / "best.trt").plan
@@ -305,8 +456,9 @@ def test_precision_comes_from_the_file(world: Any, installed: Install, write_onn
         report = build_engine(write_onnx("fp32"), out, wanted.options(Path("best.onnx"), out, "fp16"))
         assert report.layers == {"fp16": 1} and report.info.precision == "fp16"
         assert Sidecar.read(out).command == f"irdet export best.onnx --output {out} --fp16"
-        with pytest.raises(UsageError, match="half scales"):
-            build_engine(write_onnx("int8+fp16"), out)
+        for precision, asked in (("int8+fp16", None), ("int8", "int8+fp16"), ("fp16", "int8+fp16")):
+            with pytest.raises(UsageError, match="half scales: export with --int8 alone, and build without --fp16"):
+                build_engine(write_onnx(precision), out, BuildOptions(precision=asked))
     else:
         with pytest.raises(UsageError, match=r"the ONNX file is fp32, .* export it as fp16 first .*--fp16"):
             build_engine(write_onnx("fp32"), out, BuildOptions(precision="fp16"))

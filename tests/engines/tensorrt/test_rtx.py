@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 
 from irdet.core.errors import ModelError, UsageError
-from irdet.engines.tensorrt import build
+from irdet.engines.tensorrt import build, checks
 from irdet.engines.tensorrt.build import BuildOptions, build_engine
 from irdet.engines.tensorrt.cuda import Device
 from irdet.engines.tensorrt.sidecar import Sidecar
@@ -84,7 +86,7 @@ def test_engines_are_built(exported: Callable[..., Path], tmp_path: Path, name: 
 def test_an_engine_for_another_card_is_not_loaded_on_the_one_that_is_here(
     exported: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build, "_target", lambda library, options: Device("RTX 4090", (8, 9)))
+    monkeypatch.setattr(checks, "_target", lambda library, options: Device("RTX 4090", (8, 9)))
     report = build_engine(
         exported("mlcl-edge", "fp32", (64, 96)), tmp_path / "a.trt", BuildOptions(capabilities=((12, 0),))
     )
@@ -107,6 +109,31 @@ def test_refusals(exported: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"cannot read .*damaged.onnx: .*Cnvo"):
         build_engine(damaged, tmp_path / "a.trt", BuildOptions(capabilities=CARDS))
     assert [path.name for path in tmp_path.iterdir()] == ["damaged.onnx"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_signal_ends_a_build(exported: Callable[..., Path], tmp_path: Path, number: signal.Signals) -> None:
+    class Ended(BaseException):
+        pass
+
+    def handler(number: int, _: object) -> None:
+        raise Ended(number)
+
+    before = signal.signal(number, handler)
+    steps: list[str] = []
+
+    def progress(phase: str, step: int, count: int) -> None:
+        steps.append(phase)
+        os.kill(os.getpid(), number)
+
+    try:
+        with pytest.raises(Ended):
+            build_engine(
+                exported("mlcl-edge", "fp32", (64, 96)), tmp_path / "a.trt", BuildOptions(capabilities=CARDS), progress
+            )
+    finally:
+        signal.signal(number, before)
+    assert steps and list(tmp_path.iterdir()) == []
 
 
 #: Class of the real bindings -> the calls that irdet makes on it, with the number of arguments.
