@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from irdet.core.errors import IrdetError, ModelError
 from irdet.core.extras import require
 from irdet.core.files import cache_folder, sha256
-from irdet.core.info import METADATA_KEY
+from irdet.core.info import METADATA_KEY, ModelInfo
 from irdet.core.machine import read_machine
 from irdet.engines.external import check_external
 from irdet.engines.graphs import GraphEngine, brief
@@ -87,6 +87,11 @@ class OnnxEngine(GraphEngine):
 def _open_session(ort: Any, path: Path, device: str, threads: int | None) -> tuple[Any, str, tuple[str, ...]]:
     """Returns a session, the device it runs on, and notes."""
     wanted = "cuda" if device == "auto" else device
+    if wanted == "tensorrt" and (record := _record(path)) and record.target == "cpu":
+        # TensorRT would take the uint8 numbers for int8, without a word.
+        raise ModelError(
+            f"{path} is INT8 for CPUs, which TensorRT misreads; export one for it: irdet export --int8 --calib DIR"
+        )
     if wanted == "cpu" or (device == "auto" and PROVIDERS["cuda"] not in ort.get_available_providers()):
         return _session(ort, path, threads, {}), "cpu", ()
     if PROVIDERS[wanted] not in ort.get_available_providers():
@@ -120,10 +125,8 @@ def tensorrt_options(ort: Any, path: Path) -> dict[str, str]:
         ort: ONNX Runtime.
         path: The model.
     """
-    try:
-        precision = read_record(path).precision
-    except ModelError:  # a foreign model
-        precision = "fp32"
+    record = _record(path)
+    precision = record.precision if record else "fp32"
     key = hashlib.sha256(f"{sha256(path)} {ort.__version__} {read_machine().driver}".encode()).hexdigest()[:16]
     folder = cache_folder("tensorrt") / f"{path.stem}-{key}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -136,6 +139,13 @@ def tensorrt_options(ort: Any, path: Path) -> dict[str, str]:
         "trt_fp16_enable": str(int("fp16" in precision)),
         "trt_int8_enable": str(int("int8" in precision)),
     }
+
+
+def _record(path: Path) -> ModelInfo | None:
+    try:
+        return read_record(path)
+    except ModelError:  # a foreign model
+        return None
 
 
 def _session(ort: Any, path: Path, threads: int | None, providers: Mapping[str, Mapping[str, str]]) -> Any:
