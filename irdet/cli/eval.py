@@ -111,7 +111,7 @@ def eval_(
     With --video, Pd and false targets of single frames are measured on clips, then those of confirmed tracks, with
     purity, switches and the time to confirm; frames are not resized there unless --resize says so.
     """
-    from irdet.cli.console import console, print_json, print_table, progress
+    from irdet.cli.console import print_json, print_table, progress, say
     from irdet.cli.eval_video import measure_video
     from irdet.cli.rundir import run_folder
     from irdet.core.frame import Preprocessor
@@ -144,7 +144,7 @@ def eval_(
         clips, follow = find_clips(video, truth), tracker_options(tracker)
         with open_engine(model, device=device, threads=threads) as engine:
             for note in () if quiet else engine.notes:
-                console().print(note, markup=False)
+                say(note)
             detector = Detector(engine, threshold=level, polarity=polarity, resize=resize)
             folder = run_folder(output, "eval", video.stem or "video", exist_ok)
             measure_video(
@@ -161,7 +161,7 @@ def eval_(
     dataset = load_dataset(data, split, empty_truth=target_free)
     with open_engine(model, device=device, threads=threads) as engine:
         for note in () if quiet else engine.notes:
-            console().print(note, markup=False)
+            say(note)
         detector = Detector(engine, threshold=level, polarity=polarity)
         folder = run_folder(output, "eval", dataset.name.replace("/", "-"), exist_ok)
         record = engine.info
@@ -176,21 +176,21 @@ def eval_(
                 progress=advance,
             )
 
-    files = save_figures(folder, evaluation)
+    about = {"model_precision": record.precision, "weights_sha256": record.weights_sha256 or None, "given": model}
+    about |= {"polarity": polarity, **preprocessor.to_dict()}
+    figures = evaluation.to_dict() | about | {"best": _best(evaluation)} | _per_hour(evaluation, fps)
+    files = save_figures(folder, evaluation, figures)
     try:
         files.append(save_curves(folder / "curves.png", evaluation))
     except MissingDependency as error:
         if not quiet:
-            console().print(f"curves.png is left out: {error}", markup=False)
-    about = {"model_precision": record.precision, "weights_sha256": record.weights_sha256 or None, "given": model}
-    about |= {"polarity": polarity, **preprocessor.to_dict()}
-    figures = evaluation.to_dict() | about | {"best": _best(evaluation)} | _per_hour(evaluation, fps)
+            say(f"curves.png is left out: {error}")
     if as_json:
         print_json({**figures, "files": files})
         return
     print_table(f"{evaluation.model} on {evaluation.data} ({evaluation.runtime})", _rows(evaluation, fps))
     if not quiet:
-        console().print(f"{', '.join(file.name for file in files)} in {folder}", markup=False)
+        say(f"{', '.join(file.name for file in files)} in {folder}")
 
 
 def _best(evaluation: Evaluation) -> dict[str, float] | None:

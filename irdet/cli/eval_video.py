@@ -49,8 +49,9 @@ def measure_video(
     Raises:
         IrdetError: A clip or a truth cannot be used.
     """
-    from irdet.cli.console import console, counted, print_json, print_table, progress
+    from irdet.cli.console import counted, print_json, print_table, progress, say
     from irdet.core.files import write_text
+    from irdet.core.threshold import threshold_record
     from irdet.evaluation.video import evaluate_clip, read_truth, total
 
     truths = [read_truth(truth) for _, truth in clips]  # what is wrong with them is told before anything is run
@@ -77,13 +78,17 @@ def measure_video(
                 "nothing; is the clip cut off, or the truth of another?"
             )
         for line in told:
-            console().print(line, markup=False, soft_wrap=True)
+            say(line)
     if len(scores) > 1:
         scores.append(total(scores))
     info = detector.engine.info
     figures: dict[str, Any] = {
         "model": info.variant,
+        "model_precision": info.precision,
+        "weights_sha256": info.weights_sha256 or None,
         "runtime": detector.engine.runtime,
+        "threshold": threshold_record(detector.threshold),
+        "resize": None if detector.resize is None else list(detector.resize),
         "tracker": vars(options),
         "stabilise": stabilise,
         "polarity": detector.polarity,
@@ -95,11 +100,13 @@ def measure_video(
     if as_json:
         print_json({**figures, "files": [file]})
         return
-    title = f"{info.variant} on {counted(len(clips), 'clip')} ({detector.engine.runtime})"
+    size = "" if detector.resize is None else ", resized to {}x{}".format(*detector.resize)
+    how = f"{info.precision}, {detector.engine.runtime}, threshold {detector.threshold:g}{size}"
+    title = f"{info.variant} on {counted(len(clips), 'clip')} ({how})"
     print_table(f"{title}: targets of single frames", [_detected(score) for score in scores], _DETECTED)
     print_table("Confirmed tracks", [_tracked(score) for score in scores], _TRACKED)
     if not quiet:
-        console().print(f"{file.name} in {folder}", markup=False)
+        say(f"{file.name} in {folder}")
 
 
 def _detected(score: ClipScore) -> tuple[object, ...]:

@@ -73,7 +73,7 @@ def tune(
 
     The figures that it prints are measured on the data that the threshold was chosen on: test on others.
     """
-    from irdet.cli.console import console, out, print_json, print_table, progress
+    from irdet.cli.console import out, print_json, print_table, progress, say
     from irdet.cli.rundir import new_run
     from irdet.core.frame import Preprocessor
     from irdet.core.nuc import read_correction
@@ -89,6 +89,8 @@ def tune(
     check_copy(file, output or file)
     if file.suffix.lower() == ".onnx":
         read_record(file)
+    if output is not None and output.is_dir():
+        raise UsageError(f"{output} is a folder: name a file")
     if output is not None and output.exists() and not exist_ok:
         raise UsageError(f"{output} is there already: choose another name, or add --exist-ok")
     if nuc is not None and resize is not None:
@@ -98,7 +100,7 @@ def tune(
     dataset = load_dataset(data, split)
     with open_engine(file, device=device, threads=threads) as engine:
         for note in () if quiet else engine.notes:
-            console().print(note, markup=False)
+            say(note)
         with progress("measuring", len(dataset), quiet) as advance:
             evaluation = evaluate(
                 *(Detector(engine, polarity=polarity), dataset),

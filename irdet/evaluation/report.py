@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from irdet.core.extras import require
 from irdet.core.files import replacing, write_text
+from irdet.core.jsonable import jsonable
 from irdet.core.threshold import AdaptiveThreshold
 from irdet.evaluation.evaluate import Case, Evaluation
 from irdet.metrics.accumulator import ImageResult
@@ -33,10 +34,19 @@ _CAPTION, _GAP, _COLUMNS = 26, 6, 2
 _INK, _PAPER = (235, 235, 235), 28
 
 
-def save_figures(folder: Path, evaluation: Evaluation) -> list[Path]:
-    """Writes `metrics.json` (with the curves), `per_image.csv` and `worst.png` into a folder; returns the files."""
-    figures = {**evaluation.to_dict(), "curves": evaluation.curves.to_dict()}
-    write_text(folder / "metrics.json", json.dumps(figures, indent=1) + "\n")
+def save_figures(folder: Path, evaluation: Evaluation, figures: Mapping[str, Any]) -> list[Path]:
+    """Writes `metrics.json`, `per_image.csv` and `worst.png` into a folder.
+
+    Args:
+        folder: The folder.
+        evaluation: What was measured.
+        figures: What `metrics.json` holds beside the curves.
+
+    Returns:
+        The files.
+    """
+    record = jsonable({**figures, "curves": evaluation.curves.to_dict()})
+    write_text(folder / "metrics.json", json.dumps(record, indent=1) + "\n")
     write_text(folder / "per_image.csv", _per_image(evaluation.metrics.per_image))
     _save_png(folder / "worst.png", worst_sheet(evaluation.worst))
     return [folder / "metrics.json", folder / "per_image.csv", folder / "worst.png"]

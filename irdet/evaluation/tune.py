@@ -68,7 +68,8 @@ def write_threshold(model: Path, output: Path, threshold: float) -> None:
     """
     check_copy(model, output)
     if model.suffix.lower() == ".onnx":
-        onnx = require("onnx", "export", "writing a threshold into an ONNX model")
+        import onnx
+
         check_external(model)
         graph = onnx.load(str(model))
         properties = {entry.key: entry.value for entry in graph.metadata_props}
@@ -84,7 +85,6 @@ def write_threshold(model: Path, output: Path, threshold: float) -> None:
         if (golden := golden_path(model)).exists():
             write_golden(golden_path(output), replace(read_golden(golden), threshold=threshold))
         return
-    require("torch", "train", "writing a checkpoint")
     from irdet.models.checkpoints import load_checkpoint, save_checkpoint
 
     loaded, state = load_checkpoint(model)
@@ -92,8 +92,17 @@ def write_threshold(model: Path, output: Path, threshold: float) -> None:
 
 
 def check_copy(model: Path, output: Path) -> None:
-    """Raises UsageError unless the model's kind can carry a threshold and the copy is named like it."""
+    """Refuses before anything is measured what could not be written afterwards.
+
+    Raises:
+        UsageError: Models of this kind carry no threshold, or the copy is not named like it.
+        MissingDependency: The onnx package, or torch for a checkpoint, is not installed.
+    """
     if model.suffix.lower() not in (".onnx", ".pt", ".pth"):
         raise UsageError(f"{model}: a threshold can be written into .onnx and .pt files")
     if output.suffix.lower() != model.suffix.lower():
         raise UsageError(f"{output}: the copy of {model.name} must end in {model.suffix}")
+    if model.suffix.lower() == ".onnx":
+        require("onnx", "export", "writing a threshold into an ONNX model")
+    else:
+        require("torch", "train", "writing a checkpoint")

@@ -52,6 +52,8 @@ def test_json_and_files(irdet_command, arguments: list[object]) -> None:  # type
     assert figures["fa"] == pytest.approx(1e6 / 1800)
     assert (figures["images"], figures["targets"], figures["threshold"], figures["resize"]) == (3, 3, 0.5, None)
     assert {"precision", "recall", "f1", "false_per_frame_upper", "average_precision"} <= figures.keys()
+    written = json.loads(Path("runs/eval/set/metrics.json").read_text())
+    assert {**written, "files": figures["files"]} == {**figures, "curves": written["curves"]}, "what a table needs"
     names = {Path(file).name for file in figures["files"]}
     assert {"metrics.json", "per_image.csv", "worst.png"} <= names
     assert all(Path(file).parent == Path("runs/eval/set") and Path(file).is_file() for file in figures["files"])
@@ -194,6 +196,7 @@ def test_video(  # type: ignore[no-untyped-def]
     assert clip["detections"]["false_per_hour"] == pytest.approx(3600 / 0.8)
     assert (clip["tracks"]["pd"], clip["tracks"]["false_tracks"], clip["tracks"]["frames_to_confirm"]) == (0.9, 0, 3)
     assert figures["tracker"]["confirm"] == 3
+    assert (figures["threshold"], figures["resize"], figures["model_precision"]) == (0.5, None, "fp32")
     assert json.loads(Path("runs/eval/one/video.json").read_text())["clips"] == figures["clips"]
 
     result = irdet_command("eval", "--video", one, "--model", model, "--fps", 5, "--json", "--quiet")

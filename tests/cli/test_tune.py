@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -102,3 +103,14 @@ def test_wrong_arguments(  # type: ignore[no-untyped-def]
     assert (foreign.code, "no record" in foreign.err) == (1, True)
     assert not Path("a.onnx").exists()
     assert stored(Path("model.onnx")).threshold == 0.45
+
+
+def test_what_cannot_be_written_is_told_before_anything_is_measured(  # type: ignore[no-untyped-def]
+    irdet_command, arguments: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("folder.onnx").mkdir()
+    refused = irdet_command("tune", *arguments, "--output", "folder.onnx", "--exist-ok")
+    assert refused.code == 2 and "folder.onnx is a folder" in refused.err
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    refused = irdet_command("tune", *arguments)
+    assert refused.code == 1 and "irdet[export]" in refused.err and not Path("runs").exists()

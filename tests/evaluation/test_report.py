@@ -73,7 +73,7 @@ def test_the_cut_shows_what_went_wrong() -> None:
 
 def test_files(tmp_path: Path) -> None:
     measured = evaluation(case("one"), case("two", found=False))
-    files = save_figures(tmp_path / "run", measured)
+    files = save_figures(tmp_path / "run", measured, measured.to_dict())
     assert [file.name for file in files] == ["metrics.json", "per_image.csv", "worst.png"]
     figures = json.loads(files[0].read_text())
     assert figures["iou"] == 8 / 32
@@ -106,5 +106,5 @@ def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
 def test_folders_with_names_that_are_no_text(tmp_path: Path) -> None:
-    files = save_figures(tmp_path / os.fsdecode(b"bad_\xff"), evaluation(case()))
+    files = save_figures(tmp_path / os.fsdecode(b"bad_\xff"), evaluation(case()), {})
     assert all(file.stat().st_size for file in files)
