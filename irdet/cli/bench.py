@@ -131,7 +131,7 @@ def bench(
     ratio. Writes bench.json and latency.png to runs/bench/NAME. With --min-iou or --max-p99-ms the exit code is 1
     where an engine misses it.
     """
-    from irdet.cli.console import console, print_json, progress
+    from irdet.cli.console import print_json, progress, say
     from irdet.cli.rundir import new_run
     from irdet.data.sirst import load_dataset
     from irdet.engines import open_engine
@@ -162,7 +162,7 @@ def bench(
         if not quiet:
             for one, which in opened:
                 for note in which.notes:
-                    console().print(f"{one}: {note}", markup=False, soft_wrap=True)
+                    say(f"{one}: {note}")
         options = BenchOptions(
             size=imgsz or _size(opened[0][1]),
             batch=batch,
@@ -184,7 +184,7 @@ def bench(
         files.append(save_picture(folder / "latency.png", found))
     except MissingDependency as error:
         if not quiet:
-            console().print(f"latency.png is left out: {error}", markup=False)
+            say(f"latency.png is left out: {error}")
     if export_times is not None:
         files.append(save_times(export_times, found))
     if as_json:
@@ -192,7 +192,7 @@ def bench(
     else:
         _show(found)
         if not quiet:
-            console().print(f"written: {', '.join(map(str, files))}", markup=False, soft_wrap=True)
+            say(f"written: {', '.join(map(str, files))}")
     if missed := _missed(found, min_iou, max_p99_ms):
         raise IrdetError("; ".join(missed))
 

@@ -31,7 +31,7 @@ class Advance(Protocol):
 
 
 def console() -> Console:
-    """Returns a console on stderr: messages, warnings, progress."""
+    """Returns a console on stderr, for progress; `say` prints what is said in lines."""
     return _console(stderr=True)
 
 
@@ -40,9 +40,14 @@ def out() -> Console:
     return _console(stderr=False)
 
 
+def say(text: object) -> None:
+    """Prints a line on stderr; what it holds of files' contents and names cannot steer the terminal."""
+    console().print(plain(str(text)), markup=False, soft_wrap=True)
+
+
 def tell_skipped(one: Skipped) -> None:
     """Tells on stderr of frames that could not be had."""
-    console().print(f"skipped: {plain(one.reason)}", markup=False, soft_wrap=True)
+    say(f"skipped: {one.reason}")
 
 
 def counted(number: int, what: str) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from irdet import __version__
-from irdet.cli.console import counted
+from irdet.cli.console import counted, say
 from irdet.cli.options import (
     DeviceOption,
     ExistOkOption,
@@ -186,7 +186,7 @@ def infer(
     opening = beside.submit(open_engine, model, device=device, threads=threads)
     beside.shutdown(wait=False)
 
-    from irdet.cli.console import console, out, print_json, print_table, progress, tell_skipped
+    from irdet.cli.console import out, print_json, print_table, progress, tell_skipped
     from irdet.cli.rundir import claimed, run_folder
     from irdet.core.threshold import parse_threshold, threshold_record
     from irdet.runtime.detector import Detector
@@ -201,7 +201,7 @@ def infer(
 
     def tell(line: str) -> None:
         if not quiet:
-            console().print(line, markup=False, soft_wrap=True)
+            say(line)
 
     def provenance(engine: BaseEngine) -> Provenance:
         return Provenance(
@@ -311,7 +311,7 @@ def infer(
             stop=stop,
             max_stall=max_stall,
             heartbeat=heartbeat or (LIVE_HEARTBEAT if frames.live and not quiet else None),
-            beat=lambda pulse: console().print(str(pulse), markup=False),
+            beat=say,
         )
         try:
             with progress("searching", frames.length, quiet) as advance:
@@ -327,7 +327,7 @@ def infer(
             _give_up(error, stop)
 
     if rest := summary.skipped_frames - sum(skipped.frames for skipped in summary.skipped):
-        console().print(f"skipped: {rest} more", markup=False)
+        say(f"skipped: {rest} more")
     files = [path for path in (folder / RECORD, *(sink.path for sink in sinks)) if path is not None and path.exists()]
     if as_json:
         tracked = {} if follower is None else {"tracks": follower.summary().to_dict()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,6 +29,7 @@ class _Known:
     cost: Cost | None = None
     takes: str | None = None
     notes: tuple[str, ...] = ()
+    sizes: str = ""
 
 
 def info(
@@ -44,7 +46,7 @@ def info(
     as_json: JsonOption = False,
 ) -> None:
     """Shows parameters, GFLOP, receptive field and stride of a network, the record of a model file, or a method."""
-    from irdet.cli.console import console, print_json, print_table
+    from irdet.cli.console import print_json, print_table, say
     from irdet.engines.classical import METHODS
 
     model = one_model(name, given) or "mlcl-edge"
@@ -76,10 +78,11 @@ def info(
         ("sizes are multiples of", f"{facts['stride']} px"),
     ]
     if record:
-        free = record.height is None or record.width is None
+        free = record.height is None and record.width is None
+        size = "any size" if free else f"{record.width or 'any'}x{record.height or 'any'}"
         rows += [
             ("network", record.variant),
-            ("input", f"{known.takes}, " + ("any size" if free else f"{record.width}x{record.height}")),
+            ("input", f"{known.takes}, {known.sizes or size}"),
             ("threshold", record.threshold),
             ("precision", record.precision + (f" for {record.target}" if record.target else "")),
             ("opset", record.opset),
@@ -90,7 +93,7 @@ def info(
         ]
     print_table(model, rows)
     for note in known.notes:
-        console().print(note, markup=False)
+        say(note)
 
 
 def _method(name: str, as_json: bool) -> None:
@@ -145,7 +148,11 @@ def _look(model: str, imgsz: Size | None) -> _Known:
         sidecar = Sidecar.read(path)
         where = sidecar.gpu or ", ".join(f"{major}.{minor}" for major, minor in sidecar.capabilities)
         built = f"built by {sidecar.library} {sidecar.version} for {where}; {sidecar.command}"
-        return _Known(path, sidecar.info, None, "float32", (built,))
+        sizes = ""
+        if sidecar.profile is not None:
+            least, best, most = map(_shape, sidecar.profile)
+            sizes = f"{least} to {most}, best at {best}"
+        return _Known(path, sidecar.info, None, "float32", (built,), sizes)
     if path.suffix or path.exists():
         with open_engine(path, device="cpu", threads=1) as engine:
             known = _Known(path, engine.info, None, engine.dtype.__name__, engine.notes)
@@ -167,6 +174,12 @@ def _look(model: str, imgsz: Size | None) -> _Known:
     if model not in MODELS:
         raise unknown_name("model", model, dict.fromkeys((*MODELS, *shipped_models(), *METHODS)))
     return _Known(cost=_cost(create_model(model), None, imgsz))
+
+
+def _shape(shape: Sequence[int]) -> str:
+    """Returns [N, 1, H, W] as it is given on the command line: WxH, or NxWxH."""
+    count, _, height, width = shape
+    return f"{width}x{height}" if count == 1 else f"{count}x{width}x{height}"
 
 
 def _cost(module: Any, record: ModelInfo | None, imgsz: Size | None) -> Cost:

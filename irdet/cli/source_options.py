@@ -36,7 +36,12 @@ LimitOption = Annotated[
 ]
 FpsOption = Annotated[
     float | None,
-    typer.Option("--fps", help="Frame rate, in place of the source's own.", rich_help_panel=_PANEL, show_default=False),
+    typer.Option(
+        "--fps",
+        help="Frame rate, in place of the source's own; images get one, and a range that runs on, as a sequence has.",
+        rich_help_panel=_PANEL,
+        show_default=False,
+    ),
 ]
 RawShapeOption = Annotated[
     Size | None,

@@ -71,7 +71,7 @@ def train(
     require("torch", "train", "training")
     require("tensorboard", "train", "training")
 
-    from irdet.cli.console import console, print_json, print_table, progress
+    from irdet.cli.console import print_json, print_table, progress, say
     from irdet.cli.rundir import claimed, new_run
     from irdet.models import load_initial
     from irdet.training.dataset import held_out_alike, load_training_data
@@ -112,20 +112,16 @@ def train(
         initial = load_initial(str(ckpt), plan.model if recipe or model else None, plan.seed)
         plan = plan.replace(model=initial.variant)
         if initial.fresh:
-            console().print(f"fresh: {len(initial.fresh)} tensors that {ckpt} does not have in that shape")
+            say(f"fresh: {len(initial.fresh)} tensors that {ckpt} does not have in that shape")
 
     with progress("reading", None, quiet) as advance:
         frames = load_training_data(data, backgrounds, plan, split, advance)
     if initial is not None and plan.fold and not held_out_alike(initial.info, plan.fold, frames):
-        console().print(
-            f"--ckpt {ckpt} may have been trained on what is held out here: figures of fold {plan.fold} will flatter",
-            markup=False,
-            soft_wrap=True,
-        )
+        say(f"--ckpt {ckpt} may have been trained on what is held out here: figures of fold {plan.fold} will flatter")
     if resume is None:
         folder = new_run("train", name or plan.model, exist_ok)
     if not quiet:
-        console().print(
+        say(
             f"{plan.model}: {len(frames.train)} images to train on, {len(frames.validation)} to validate, "
             f"{len(frames.backgrounds)} target-free; on {where}; in {folder}"
         )
@@ -155,5 +151,5 @@ def train(
     if rows := [(part, *(values[column] for column in columns)) for part, values in info.metrics.items()]:
         print_table("best.pt on the validation part", rows, ("part", *columns))
     else:
-        console().print("nothing was held out, so there is nothing to say about how good it is")
-    console().print(f"checkpoints, log and pictures: {folder}")
+        say("nothing was held out, so there is nothing to say about how good it is")
+    say(f"checkpoints, log and pictures: {folder}")

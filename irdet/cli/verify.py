@@ -25,7 +25,7 @@ def verify(
 
     The frames and their outputs lie beside the model, in NAME.golden.npz, where irdet export put them.
     """
-    from irdet.cli.console import console, print_json
+    from irdet.cli.console import print_json, say
     from irdet.engines import open_engine, resolve_model
     from irdet.engines.golden import golden_path, read_golden, replay
 
@@ -35,7 +35,7 @@ def verify(
         result = replay(engine, golden)
         runtime, notes, precision = engine.runtime, engine.notes, engine.info.precision
     for note in notes:
-        console().print(note, markup=False)
+        say(note)
     if as_json:
         print_json({"model": str(path), "runtime": runtime, "precision": precision, **result.to_dict()})
     else:

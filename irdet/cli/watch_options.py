@@ -32,7 +32,7 @@ MaxStallOption = Annotated[
         min=0.1,
         callback=finite,
         metavar="S",
-        help="Give up when no frame comes through for so long; wait for ever by default.",
+        help="Give up when no frame comes through for so long, the camera being gone or not; wait for ever by default.",
         show_default=False,
     ),
 ]

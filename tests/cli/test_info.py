@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from irdet.core.files import sha256
 from irdet.core.info import ModelInfo
 from irdet.engines.classical import METHODS, create_method
+from irdet.engines.tensorrt.sidecar import Sidecar
 from irdet.export.onnx import OnnxOptions, export_onnx
 from irdet.models import LoadedModel, save_checkpoint
 
@@ -143,3 +145,17 @@ def test_a_classical_method(irdet_command: Callable[..., Any], name: str) -> Non
 def test_a_wrong_name_lists_networks(irdet_command: Callable[..., Any]) -> None:
     done = irdet_command("info", "mlcl-edgy")
     assert done.code == 2 and "did you mean mlcl-edge?" in done.err
+
+
+def test_sizes_of_an_engine(irdet_command: Callable[..., Any], tmp_path: Path) -> None:
+    plan = tmp_path / "m.trt"
+    plan.write_bytes(b"plan")
+    info = ModelInfo("mlcl-edge", stride=16, opset=17)
+    profile = ((1, 1, 64, 64), (1, 1, 512, 640), (4, 1, 1024, 1280))
+    sidecar = Sidecar(
+        *(info, sha256(plan), "", "m.onnx", "tensorrt", "10.3.0", "a GPU", ((8, 7),), profile, False, False, "irdet")
+    )
+    sidecar.write(plan)
+    assert "float32, 64x64 to 4x1280x1024, best at 640x512" in irdet_command("info", plan).out
+    replace(sidecar, profile=None, info=info.replace(height=96, width=None)).write(plan)
+    assert "float32, anyx96" in irdet_command("info", plan).out
