@@ -42,7 +42,8 @@ def fastest(engine: BaseEngine, path: Path, threads: int | None) -> BaseEngine:
     Returns:
         `engine`, or the same model in OpenVINO; its `notes` say what was taken and why.
     """
-    if engine.info.variant == "foreign" or importlib.util.find_spec("openvino") is None:
+    there = importlib.util.find_spec("openvino")
+    if engine.info.variant == "foreign" or there is None or there.origin is None:  # a folder of that name is none
         return engine
     from irdet.engines.openvino import OpenVinoEngine
 

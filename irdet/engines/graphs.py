@@ -6,6 +6,7 @@ A foreign model comes without irdet's record, so defaults are taken where its in
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -180,9 +181,11 @@ def adapt_foreign(
     sums = [raw.astype(np.float32).sum(axis=1) for raw in raws] if classes == 2 else []
     logits = outside or not all(np.allclose(total, 1, atol=1e-2) for total in sums)
     head = Head(index, logits, classes)
-    free = inlet.height is None or inlet.width is None
-    info = ModelInfo("foreign", stride=FOREIGN_STRIDE if free else 1, height=inlet.height, width=inlet.width)
-    return info, head, _state(inlet, port.name, head, free=free)
+    fixed = [side for side in (inlet.height, inlet.width) if side is not None]
+    # Where one side is fixed, the other is a multiple of what that one says that the network can take.
+    stride = 1 if len(fixed) == 2 else math.gcd(FOREIGN_STRIDE, *fixed)
+    info = ModelInfo("foreign", stride=stride, height=inlet.height, width=inlet.width)
+    return info, head, _state(inlet, port.name, head, stride)
 
 
 def _probes(inlet: Inlet) -> NDArray[np.float32]:
@@ -199,7 +202,7 @@ def _is_map(raw: NDArray[Any], size: tuple[int, ...]) -> bool:
     return raw.ndim == 3 or (raw.ndim == 4 and raw.shape[1] in (1, 2))
 
 
-def _state(inlet: Inlet, output: str, head: Head, *, free: bool) -> tuple[str, ...]:
+def _state(inlet: Inlet, output: str, head: Head, stride: int) -> tuple[str, ...]:
     told = "logits" if head.logits else "probabilities"
     grey = "counts of 0 to 255" if inlet.dtype == np.uint8 else "grey in [0, 1]"
     parts = [
@@ -207,8 +210,8 @@ def _state(inlet: Inlet, output: str, head: Head, *, free: bool) -> tuple[str, .
         f"output {output!r} holds {told}{' of two classes, target last' if head.classes == 2 else ''}",
         "threshold 0.5",
     ]
-    if free:
-        parts.append(f"sizes padded to multiples of {FOREIGN_STRIDE}")
+    if stride > 1:
+        parts.append(f"sizes padded to multiples of {stride}")
     return (f"the model has no irdet record; assumed: {'; '.join(parts)}",)
 
 

@@ -46,6 +46,7 @@ class TorchEngine(BaseEngine):
         where = _device(torch, device)
         if threads is not None:
             torch.set_num_threads(threads)
+        torch.backends.cudnn.allow_tf32 = False  # which is on by default: a model that says fp32 shall compute fp32
         network: Any = copy.deepcopy(model.module).eval()
         self._network = network.to(where, memory_format=torch.channels_last)
         self.device = where

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,13 @@ def test_the_faster_one_is_taken_said_and_remembered(measured: list[tuple[str, s
     with open_engine("mlcl-edge", threads=2):  # another number of threads is another question
         pass
     assert len(measured) == 2
+
+
+def test_a_folder_of_that_name_is_no_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: ModuleSpec(name, None))
+    with open_engine("mlcl-edge", threads=1) as engine:
+        assert engine.runtime.startswith("onnxruntime")
 
 
 def test_a_small_gain_is_noise(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -10,10 +10,11 @@ import pytest
 from numpy.typing import NDArray
 
 from irdet.core.errors import ModelError, UsageError
-from irdet.core.frame import Frame
+from irdet.core.frame import Frame, Preprocessor
 from irdet.core.targets import extract_targets
 from irdet.engines import open_engine
 from irdet.engines.probe import as_batch, probe_frame
+from irdet.runtime.detector import Detector
 
 ENDINGS = ("logits", "probability", "flat", "two logits", "two probabilities", "deep supervision")
 
@@ -64,6 +65,14 @@ def test_large_logits_do_not_overflow(foreign: Callable[..., Path], recwarn: pyt
         probability = engine.run(spots())
     assert set(np.unique(probability)) == {0.0, 1.0}
     assert not [warning for warning in recwarn if issubclass(warning.category, RuntimeWarning)]
+
+
+def test_one_side_may_be_fixed(foreign: Callable[..., Path]) -> None:
+    """The free side is a multiple of what the fixed one shows that the network takes."""
+    with open_engine(foreign((1, 1, 100, "w")), device="cpu") as engine:
+        assert (engine.info.height, engine.info.width, engine.info.stride) == (100, None, 4)
+        assert Detector(engine).probability(Preprocessor()(probe_frame(100, 160))).shape == (100, 160)
+        assert Detector(engine).probability(Preprocessor()(probe_frame(150, 161))).shape == (150, 161)
 
 
 def test_free_size_is_padded_to_a_safe_multiple(foreign: Callable[..., Path]) -> None:
