@@ -64,7 +64,7 @@ PARTS = {
         Part(
             "OpenCV: GStreamer",
             "pipelines (... ! appsink), which a Jetson's CSI cameras need",
-            "sudo apt install python3-opencv && python3 -m venv --system-site-packages .venv",
+            "build OpenCV 4.8 or newer with GStreamer  # PyPI's has none, and distributions' may be older",
             "pip uninstall -y opencv-python-headless  # JetPack's has GStreamer",
         ),
         Part("OpenCV: V4L2", "USB cameras and capture cards", _OPENCV, _BESIDE_JETPACK),

@@ -26,6 +26,9 @@ from irdet.doctor.fact import Fact, brief
 if TYPE_CHECKING:
     from irdet.engines.base import BaseEngine
 
+#: The oldest OpenCV that irdet runs with, as its extras ask for.
+LEAST_OPENCV = (4, 8)
+
 #: The model that runtimes are tried with.
 _MODEL = "mlcl-edge"
 
@@ -55,7 +58,9 @@ def _opencv() -> Iterator[Fact]:
 
     import cv2
 
-    yield Fact("OpenCV", "ok", cv2.__version__)
+    old = tuple(map(int, re.findall(r"\d+", cv2.__version__)[:2])) < LEAST_OPENCV
+    least = ".".join(map(str, LEAST_OPENCV))
+    yield Fact("OpenCV", "broken" if old else "ok", cv2.__version__ + f", older than {least}" * old)
     gui = re.search(r"^\s*GUI:[ \t]*(\S+)", cv2.getBuildInformation(), re.M)
     kit = gui[1] if gui else "NONE"
     if kit == "NONE":
