@@ -38,6 +38,7 @@ from irdet.export.graph import deployable
 from irdet.export.onnx import OnnxOptions, export_onnx
 from irdet.export.precision import HALF_SCALE_OPSET, PrecisionOptions, export_reduced
 from irdet.models import LoadedModel, load_model
+from irdet.runtime.detector import Detector
 
 #: Frames to calibrate on.
 IMAGES = 128
@@ -103,10 +104,10 @@ def rows_of(
     """Exports a model in every precision and measures each."""
     fp32 = export_onnx(model, folder / "fp32.onnx", OnnxOptions(size))
     judged = deal(data, IMAGES).gate
-    with HalfEngine(model) as engine, stage(f"{name}: torch half", len(judged)) as advance:
-        half = measure(engine, judged, advance)
     with open_engine(export_onnx(model, folder / "free.onnx", OnnxOptions(None)).path, device="cpu") as engine:
-        before = measure(engine, judged)
+        before = measure(Detector(engine), judged, Preprocessor())
+    with HalfEngine(model) as engine, stage(f"{name}: torch half", len(judged)) as advance:
+        half = measure(Detector(engine), judged, Preprocessor(), advance, before=before)
 
     rows = [row(name, "fp32", fp32.path, before, 0.0)]
     for precision, (is_half, target) in PRECISIONS.items():
@@ -115,7 +116,7 @@ def rows_of(
         path = folder / f"{precision.replace(' ', '-')}.onnx"
         _, report = export_reduced(model, path, options, asked, data=None if target else data, stage=stage)
         if target is None:
-            rows.append(row(name, precision, path, half, half.difference(before)))
+            rows.append(row(name, precision, path, half, half.max_difference))
         else:
             assert report.verdict is not None
             rows.append(verdict_row(name, precision, path, report.verdict))

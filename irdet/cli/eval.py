@@ -21,7 +21,7 @@ from irdet.cli.options import (
     ThresholdOption,
     finite,
 )
-from irdet.cli.source_options import NormaliseOption, NucOption
+from irdet.cli.source_options import NormaliseOption, NucOption, made_preprocessor
 from irdet.cli.track_options import StabiliseOption, TrackerOption, tracker_options
 from irdet.core.errors import IrdetError, MissingDependency, UsageError
 
@@ -114,8 +114,6 @@ def eval_(
     from irdet.cli.console import print_json, print_table, progress, say
     from irdet.cli.eval_video import measure_video
     from irdet.cli.rundir import run_folder
-    from irdet.core.frame import Preprocessor
-    from irdet.core.nuc import read_correction
     from irdet.core.threshold import parse_threshold
     from irdet.data.sirst import load_dataset
     from irdet.engines import open_engine
@@ -139,7 +137,7 @@ def eval_(
     if nuc is not None and resize is not None and video is None:
         raise UsageError("--nuc is of the camera's own size: leave --resize out")
     level = None if threshold is None else parse_threshold(threshold)
-    preprocessor = Preprocessor(range_, normalise, None if nuc is None else read_correction(nuc))
+    preprocessor = made_preprocessor(range_, normalise, nuc)
     if video is not None:
         clips, follow = find_clips(video, truth), tracker_options(tracker)
         with open_engine(model, device=device, threads=threads) as engine:

@@ -22,7 +22,16 @@ from irdet.cli.build import (
     build_where_possible,
     check,
 )
-from irdet.cli.options import ImgszOption, JsonOption, QuietOption, finite, one_model
+from irdet.cli.options import (
+    ImgszOption,
+    JsonOption,
+    PolarityOption,
+    QuietOption,
+    RangeOption,
+    finite,
+    one_model,
+)
+from irdet.cli.source_options import NormaliseOption, NucOption, made_preprocessor
 from irdet.core.errors import UsageError
 from irdet.export.limits import HALF_SCALE_OPSET
 
@@ -145,6 +154,10 @@ def export(
             rich_help_panel=_PRECISION,
         ),
     ] = None,
+    polarity: PolarityOption = "white-hot",
+    range_: RangeOption = None,
+    normalise: NormaliseOption = "range",
+    nuc: NucOption = None,
     profile: ProfileOption = None,
     workspace: WorkspaceOption = None,
     timing_cache: TimingCacheOption = None,
@@ -160,6 +173,9 @@ def export(
     not give the probabilities and targets that the network gives in torch, or when FP16 or INT8 lose more IoU on
     labelled frames than --max-drop allows.
 
+    Frames to calibrate and judge on are mapped as --polarity, --range, --normalise and --nuc say: give what irdet infer
+    will be given.
+
     With --fp16 or --int8 an engine is built from the ONNX file where TensorRT is installed; elsewhere copy the file to
     the device and run irdet export FILE.onnx there, which needs neither torch nor onnx.
     """
@@ -168,6 +184,12 @@ def export(
 
     source = one_model(model, ckpt) or "mlcl-edge"
     wanted = Wanted(profile, workspace, timing_cache, capability, hardware_compatible, version_compatible)
+    mapped = {
+        "--polarity": None if polarity == "white-hot" else polarity,
+        "--range": range_,
+        "--normalise": None if normalise == "range" else normalise,
+        "--nuc": nuc,
+    }
     if Path(source).suffix.lower() == ".onnx":
         given = {
             "--imgsz": imgsz,
@@ -180,6 +202,7 @@ def export(
             "--calib": calib,
             "--calib-images": calib_images,
             "--max-drop": max_drop,
+            **mapped,
         }
         if wrong := next((name for name, value in given.items() if value is not None), None):
             raise UsageError(f"{wrong} is for checkpoints: what {source} computes, in which size, is in the file")
@@ -197,6 +220,9 @@ def export(
         raise UsageError(f"{'--calib-images' if int8_target is None else '--int8-target'} is for --int8")
     if max_drop is not None and not (fp16 or int8):
         raise UsageError("--max-drop is for --fp16 and --int8: an fp32 graph must agree with torch")
+    wrong = next((name for name, value in mapped.items() if value is not None), None)
+    if wrong and not (int8 or (fp16 and data)):
+        raise UsageError(f"{wrong} is about the frames that --int8, and --fp16 with --data, are measured on")
     batch, target = batch or 1, int8_target or "tensorrt"
     if int8 and target == "cpu" and wanted.any:
         raise UsageError("--int8-target cpu makes no TensorRT engine: leave the builder's options out")
@@ -216,7 +242,15 @@ def export(
         simplify is not False,
     )
     reduced = (
-        PrecisionOptions(fp16, target if int8 else None, calib, calib_images or CALIB_IMAGES, max_drop)
+        PrecisionOptions(
+            fp16,
+            target if int8 else None,
+            calib,
+            calib_images or CALIB_IMAGES,
+            max_drop,
+            preprocessor=made_preprocessor(range_, normalise, nuc),
+            polarity=polarity,
+        )
         if fp16 or int8
         else None
     )

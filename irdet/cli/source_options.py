@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from irdet.cli.options import Size, parse_size
+from irdet.cli.options import Range, Size, parse_size
 from irdet.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from irdet.core.frame import Preprocessor
     from irdet.runtime.sources import SourceOptions
 
 _PANEL = "Source"
@@ -103,6 +104,14 @@ NucOption = Annotated[
         show_default=False,
     ),
 ]
+
+
+def made_preprocessor(range_: Range | None, normalise: str, nuc: Path | None) -> Preprocessor:
+    """Returns what maps counts as --range, --normalise and --nuc say."""
+    from irdet.core.frame import Preprocessor
+    from irdet.core.nuc import read_correction
+
+    return Preprocessor(range_, normalise, None if nuc is None else read_correction(nuc))
 
 
 def source_options(

@@ -20,7 +20,7 @@ from irdet.cli.options import (
     ThreadsOption,
     finite,
 )
-from irdet.cli.source_options import NormaliseOption, NucOption
+from irdet.cli.source_options import NormaliseOption, NucOption, made_preprocessor
 from irdet.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -75,8 +75,6 @@ def tune(
     """
     from irdet.cli.console import out, print_json, print_table, progress, say
     from irdet.cli.rundir import new_run
-    from irdet.core.frame import Preprocessor
-    from irdet.core.nuc import read_correction
     from irdet.data.sirst import load_dataset
     from irdet.engines import open_engine, resolve_model
     from irdet.engines.record import read_record
@@ -95,7 +93,7 @@ def tune(
         raise UsageError(f"{output} is there already: choose another name, or add --exist-ok")
     if nuc is not None and resize is not None:
         raise UsageError("--nuc is of the camera's own size: leave --resize out")
-    preprocessor = Preprocessor(range_, normalise, None if nuc is None else read_correction(nuc))
+    preprocessor = made_preprocessor(range_, normalise, nuc)
     reach = DISTANCE if distance is None else distance
     dataset = load_dataset(data, split)
     with open_engine(file, device=device, threads=threads) as engine:

@@ -146,9 +146,27 @@ def deal(calib: Path, count: int, data: Path | None = None) -> Parts:
     return Parts(calibration, sensitivity, gate, warnings)
 
 
-def prepared(samples: Iterable[Sample], stride: int) -> list[NDArray[np.float32]]:
-    """Returns frames as the network gets them, float32 [1, 1, H, W] in [0, 1]: the one preprocessing, then padding."""
-    return [pad_to_multiple(Preprocessor()(sample.read()[0]).pixels, stride)[None, None] for sample in samples]
+def prepared(
+    samples: Iterable[Sample], stride: int, preprocessor: Preprocessor, polarity: str = "white-hot"
+) -> list[NDArray[np.float32]]:
+    """Returns frames as the network gets them: the one preprocessing, the polarity, then padding.
+
+    Args:
+        samples: The frames, which have nothing to do with one another.
+        stride: Sides become multiples of it.
+        preprocessor: Maps counts to grey.
+        polarity: `"black-hot"` where targets are dark.
+
+    Returns:
+        Arrays float32 [1, 1, H, W] in [0, 1].
+    """
+    frames = []
+    for sample in samples:
+        preprocessor.begin()
+        pixels = preprocessor(sample.read()[0], source=sample.name).pixels
+        pixels = np.float32(1) - pixels if polarity == "black-hot" else pixels
+        frames.append(pad_to_multiple(pixels, stride)[None, None])
+    return frames
 
 
 def calibrate(

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from irdet.core.errors import IrdetError, ModelError
 from irdet.core.frame import Preprocessor
 from irdet.data.sirst import Sample
-from irdet.engines.base import Engine
 from irdet.export.int8 import Layer
 from irdet.metrics import Metrics, MetricsResult
 from irdet.runtime.detector import Detector
@@ -83,8 +82,9 @@ class Verdict:
 
 
 def measure(
-    engine: Engine,
+    detector: Detector,
     samples: Sequence[Sample],
+    preprocessor: Preprocessor,
     progress: Callable[[], object] | None = None,
     *,
     before: Measured | None = None,
@@ -92,19 +92,20 @@ def measure(
     """Runs a model over labelled frames at its own threshold.
 
     Args:
-        engine: The model.
+        detector: The model; its threshold is the model's own.
         samples: The frames.
+        preprocessor: Maps each of them by itself.
         progress: Called after every frame.
         before: The fp32 model on the same frames, to compare with. It is done frame by frame, so that the maps of one
             model alone are held: those of a thousand frames are more than a gigabyte.
     """
-    detector = Detector(engine)
     metrics = Metrics(detector.threshold)
     maps = []
     max_difference = moved = 0.0
     for index, sample in enumerate(samples):
         raw, truth = sample.read()
-        probability = detector.probability(Preprocessor()(raw, source=sample.name))
+        preprocessor.begin()
+        probability = detector.probability(preprocessor(raw, source=sample.name))
         metrics.add(probability, truth, sample.name)
         if before is None:
             maps.append(probability)

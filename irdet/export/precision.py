@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from irdet.core.errors import IrdetError, UsageError
 from irdet.core.extras import require
+from irdet.core.frame import Preprocessor
 from irdet.core.info import ModelInfo
 from irdet.data.sirst import Sample
 from irdet.engines.golden import TOLERANCE, Comparison, compare, outliers_of
@@ -26,6 +27,7 @@ from irdet.export.limits import HALF_SCALE_OPSET
 from irdet.export.lint import lint_own
 from irdet.export.onnx import Exported, OnnxOptions, check_stride, export_onnx, label, publish, record
 from irdet.models import LoadedModel
+from irdet.runtime.detector import Detector
 
 #: What IoU may lose unless the user says otherwise.
 MAX_DROP = {"fp16": 0.002, "int8": 0.01, "int8+fp16": 0.01}
@@ -45,6 +47,8 @@ class PrecisionOptions:
         calib_images: How many of them.
         max_drop: What IoU may lose; `MAX_DROP` where None.
         cache: Folder of the cache of ranges; the user's where None.
+        preprocessor: Maps the frames to calibrate and to judge on as the device will map those of the camera.
+        polarity: `"white-hot"`, or `"black-hot"` where targets are dark in these frames.
     """
 
     half: bool = False
@@ -53,6 +57,8 @@ class PrecisionOptions:
     calib_images: int = 128
     max_drop: float | None = None
     cache: Path | None = None
+    preprocessor: Preprocessor = field(default_factory=Preprocessor)
+    polarity: str = "white-hot"
 
     def __post_init__(self) -> None:
         if not self.half and self.int8 is None:
@@ -156,7 +162,10 @@ def export_reduced(
             precision=precision.name,
             target=precision.int8,
             calibration=reduction.calibration and reduction.calibration.digest,
-            metrics={**draft.info.metrics, **({"gate": reduction.verdict.to_dict()} if reduction.verdict else {})},
+            metrics={
+                **draft.info.metrics,
+                **({"gate": _judged(reduction.verdict, precision)} if reduction.verdict else {}),
+            },
         )
         # Golden frames are passed on with the model, so frames that were only calibrated on are not among them.
         frames = check_frames(size, info.stride, data)
@@ -236,7 +245,8 @@ class _Work:
                 self._info,
             )
             with OnnxEngine(file, device="cpu") as engine, self._stage(what, len(samples)) as advance:
-                return gate.measure(engine, samples, advance, before=before)
+                detector = Detector(engine, polarity=self._precision.polarity)
+                return gate.measure(detector, samples, self._precision.preprocessor, advance, before=before)
 
         def sensitivity() -> dict[str, float]:
             assert self._parts is not None
@@ -275,7 +285,8 @@ class _Work:
         if self._parts is None:
             made = [as_batch(frame[None]) for group in check_frames(None, self._info.stride) for frame in group]
             return Calibration(observe(self._graph, made), "", len(made), cached=False)
-        frames = prepared(self._parts.calibration, self._info.stride)
+        how = self._precision
+        frames = prepared(self._parts.calibration, self._info.stride, how.preprocessor, how.polarity)
         with self._stage("calibrating", len(frames)) as advance:
             return calibrate(self._graph, frames, self._precision.cache, advance)
 
@@ -303,6 +314,10 @@ def _replay(file: Path, sets: Any, info: ModelInfo) -> Comparison:
         for item, maps in zip(sets, given, strict=True)
     ]
     return sum(compared, Comparison(0, 0, 0.0, tolerance))
+
+
+def _judged(verdict: gate.Verdict, precision: PrecisionOptions) -> dict[str, Any]:
+    return {**verdict.to_dict(), "polarity": precision.polarity, **precision.preprocessor.to_dict()}
 
 
 def _notes(reduction: Reduction, real: bool) -> tuple[str, ...]:

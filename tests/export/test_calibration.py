@@ -65,7 +65,9 @@ def test_ranges_are_those_of_all_frames(frames: list[np.ndarray]) -> None:
 
 def test_ranges_of_a_real_network(graph: Any, made: Path) -> None:
     parts = deal(made, 8)
-    few, all_ = (observe(graph, prepared(samples, 8)) for samples in (parts.calibration[:2], parts.calibration))
+    few, all_ = (
+        observe(graph, prepared(samples, 8, Preprocessor())) for samples in (parts.calibration[:2], parts.calibration)
+    )
     assert few.keys() == all_.keys() and len(all_) > 90
     assert all(all_[name].low <= few[name].low <= few[name].high <= all_[name].high for name in few)
     assert 0 <= all_["frames"].low < all_["frames"].high <= 1 and all_["probability"].low >= 0
@@ -230,7 +232,11 @@ def test_one_preprocessing(tmp_path: Path) -> None:
     for file in (folder / "masks").iterdir():
         cv2.imwrite(str(file), (deep > deep.mean()).astype(np.uint8) * 255)
     sample = deal(folder, 8).calibration[0]
-    (frame,) = prepared([sample], 8)
+    (frame,) = prepared([sample], 8, Preprocessor())
     assert frame.shape == (1, 1, 24, 40) and frame.dtype == np.float32
     assert np.array_equal(frame[0, 0], pad_to_multiple(Preprocessor()(deep).pixels, 8))
     assert frame.min() == 0 and frame.max() == 1
+    (dark,) = prepared([sample], 8, Preprocessor((0, 20000)), "black-hot")
+    wanted = 1 - pad_to_multiple(Preprocessor((0, 20000))(deep).pixels, 8)
+    np.testing.assert_allclose(dark[0, 0], wanted, atol=1e-6)
+    assert len({one.tobytes() for one in prepared([sample, sample], 8, Preprocessor())}) == 1, "each by itself"

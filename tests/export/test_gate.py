@@ -11,6 +11,7 @@ import onnx
 import pytest
 
 from irdet.core.errors import IrdetError, ModelError
+from irdet.core.frame import Preprocessor
 from irdet.data.sirst import load_dataset
 from irdet.engines.onnx import OnnxEngine
 from irdet.export.gate import Measured, harm, hold, measure
@@ -106,11 +107,20 @@ def test_measuring_is_what_eval_measures(made: Path, graph: Any, tmp_path: Path)
     onnx.save(graph, str(tmp_path / "edge.onnx"))
     dataset, steps = load_dataset(made), []
     with OnnxEngine(tmp_path / "edge.onnx", device="cpu") as engine:
-        ours = measure(engine, dataset.samples, lambda: steps.append(1))
-        theirs = evaluate(Detector(engine), dataset).metrics
-        again = measure(engine, dataset.samples, before=ours)
+        detector = Detector(engine)
+        ours = measure(detector, dataset.samples, Preprocessor(), lambda: steps.append(1))
+        theirs = evaluate(detector, dataset).metrics
+        again = measure(detector, dataset.samples, Preprocessor(), before=ours)
         darker = replace(ours, maps=tuple(np.maximum(one - 0.25, 0) for one in ours.maps))
-        other = measure(engine, dataset.samples, before=darker)
+        other = measure(detector, dataset.samples, Preprocessor(), before=darker)
+        mapped = [
+            run(Detector(engine, polarity="black-hot"), Preprocessor((0, 100)))
+            for run in (
+                lambda detector, how: measure(detector, dataset.samples, how).metrics,
+                lambda detector, how: evaluate(detector, dataset, preprocessor=how).metrics,
+            )
+        ]
+    assert mapped[0].to_dict() == mapped[1].to_dict() != ours.metrics.to_dict()
     assert ours.metrics.to_dict() == theirs.to_dict()
     assert len(steps) == len(ours.maps) == len(dataset)
     assert (again.metrics, again.maps, again.max_difference, again.moved) == (ours.metrics, (), 0, 0)

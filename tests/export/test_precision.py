@@ -8,11 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
 from irdet.core.errors import DataError, IrdetError, UsageError
+from irdet.core.frame import Preprocessor
+from irdet.core.images import read_image
 from irdet.core.info import METADATA_KEY, ModelInfo
 from irdet.engines import open_engine
 from irdet.engines.golden import read_golden, replay
@@ -171,3 +175,25 @@ def test_defaults_are_the_issues() -> None:
     assert MAX_DROP == {"fp16": 0.002, "int8": 0.01, "int8+fp16": 0.01}
     assert PrecisionOptions(half=True).allowed_drop == 0.002
     assert PrecisionOptions(half=True, max_drop=0.5).allowed_drop == 0.5
+
+
+@pytest.mark.parametrize("target", ["tensorrt", "cpu"])
+def test_frames_are_mapped_as_on_the_device(
+    edge: LoadedModel, made: Path, cache: Path, tmp_path: Path, target: Any
+) -> None:
+    """Dark targets in deep frames are calibrated and judged on as bright ones in their own range."""
+    for folder in ("images", "masks"):
+        (tmp_path / "dark" / folder).mkdir(parents=True)
+        for file in sorted((made / folder).iterdir()):
+            pixels = read_image(file)
+            deep = (255 - pixels.astype(np.uint16)) * 10 + 5000 if folder == "images" else pixels
+            cv2.imwrite(str(tmp_path / "dark" / folder / file.name), deep)
+    asked = PrecisionOptions(False, target, made, 18, 0.1, cache)
+    _, bright = export_reduced(edge, tmp_path / "a.onnx", SIZE, asked)
+    mapped = replace(asked, calib=tmp_path / "dark", preprocessor=Preprocessor((5000, 7550)), polarity="black-hot")
+    result, dark = export_reduced(edge, tmp_path / "b.onnx", SIZE, mapped)
+    assert bright.verdict is not None and dark.verdict is not None and bright.verdict.before.matched
+    assert dark.verdict.before.matched == bright.verdict.before.matched
+    assert dark.verdict.after.iou == pytest.approx(bright.verdict.after.iou, abs=0.01)
+    how = result.info.metrics["gate"]
+    assert (how["polarity"], how["range"], how["normalise"]) == ("black-hot", [5000, 7550], "range")
