@@ -29,12 +29,14 @@ class Engine(Protocol):
         info: The record that came with the model. `info.height` and `info.width` are None where the size is free.
         runtime: What computes it and where, for messages and records, for instance `"onnxruntime 1.23 cpu"`.
         max_batch: The largest N that `run` takes; None where it is free.
+        sides: The smallest and the largest (H, W) that `run` takes where the size is free; None where any will do.
         dtype: What `run` takes without turning it into something else: `np.float32`, or `np.uint8`.
     """
 
     info: ModelInfo
     runtime: str
     max_batch: int | None
+    sides: tuple[tuple[int, int], tuple[int, int]] | None
     dtype: type[np.float32] | type[np.uint8]
 
     def run(self, batch: Pixels) -> NDArray[np.float32]:
@@ -76,6 +78,7 @@ class BaseEngine(ABC):
     info: ModelInfo
     runtime: str
     max_batch: int | None
+    sides: tuple[tuple[int, int], tuple[int, int]] | None = None
     dtype: type[np.float32] | type[np.uint8] = np.float32
     device: str = "cpu"
     notes: tuple[str, ...] = ()

@@ -31,6 +31,7 @@ class ContrastEngine:
         stride: int = 8,
         size: tuple[int, int] | None = None,
         max_batch: int | None = None,
+        sides: tuple[tuple[int, int], tuple[int, int]] | None = None,
         gain: float = 60.0,
         dtype: type[np.float32] | type[np.uint8] = np.float32,
     ) -> None:
@@ -38,6 +39,7 @@ class ContrastEngine:
         self.info = ModelInfo("contrast", stride=stride, height=height, width=width)
         self.runtime = "numpy"
         self.max_batch = max_batch
+        self.sides = sides
         self.dtype = dtype
         self.gain = gain
         self.shapes: list[tuple[int, ...]] = []
@@ -53,6 +55,8 @@ class ContrastEngine:
         assert channels == 1 and height % self.info.stride == 0 and width % self.info.stride == 0
         assert self.info.height in (None, height) and self.info.width in (None, width)
         assert self.max_batch is None or count <= self.max_batch
+        for side, low, high in zip((height, width), *(self.sides or ((1, 1), (height, width))), strict=True):
+            assert low <= side <= high
         assert batch.min() >= 0 and batch.max() <= 1
         self.shapes.append(batch.shape)
         return np.stack([self._probability(frame) for frame in batch[:, 0]])[:, None]

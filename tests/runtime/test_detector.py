@@ -97,6 +97,17 @@ def test_tiles_give_what_the_whole_frame_gives(
     assert tiled.targets == whole.targets and tiled.targets
 
 
+@pytest.mark.parametrize("size", [(40, 200), (131, 203), (8, 9), (96, 104)])
+def test_an_engine_of_bounded_sizes_takes_all_frames(make_engine: MakeEngine, size: tuple[int, int]) -> None:
+    """As one of TensorRT whose profile ends somewhere: smaller frames are padded, larger ones tiled."""
+    image = scene(*size, targets=20 if min(size) > 30 else 1)
+    whole = Detector(make_engine(stride=8)).detect(image)
+    engine = make_engine(stride=8, sides=((48, 56), (96, 104)))
+    found = Detector(engine, overlap=32).detect(image)
+    assert np.array_equal(found.probability, whole.probability) and found.targets == whole.targets
+    assert (sum(shape[0] for shape in engine.shapes) > 1) == (size[0] > 96 or size[1] > 104)
+
+
 @pytest.mark.parametrize("size", [None, (64, 48)])
 @pytest.mark.parametrize("polarity", POLARITIES)
 def test_an_engine_of_eight_bits_gets_the_counts(

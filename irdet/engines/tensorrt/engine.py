@@ -74,6 +74,7 @@ class TensorRTEngine(BaseEngine):
         if min(largest) < 0:
             low, _, high = engine.get_tensor_profile_shape(self._input, 0)
             self._smallest, largest = tuple(low), tuple(high)
+            self.sides = (low[2], low[3]), (high[2], high[3])
         self._largest = largest
         self.max_batch = largest[0]
         self._stream = self._cuda.call("cudaStreamCreate")

@@ -61,6 +61,7 @@ def test_build_and_run(world: Any, installed: Install, write_onnx: WriteOnnx, tm
     with open_engine(report.plan) as engine:
         assert engine.runtime == f"tensorrt {world.version} Orin" and engine.info.precision == "fp16"
         assert engine.max_batch == (2 if dynamic else 1)
+        assert engine.sides == (((16, 16), (64, 64)) if dynamic else None)
         for seed in range(2):
             batch = np.random.default_rng(seed).random((1, 1, 32, 48), np.float32)
             np.testing.assert_array_equal(engine.run(batch), batch / 2)
