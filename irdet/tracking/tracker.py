@@ -7,6 +7,7 @@ both axes, so one covariance of place and velocity serves for both: three number
 from __future__ import annotations
 
 import math
+import statistics
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,10 @@ State = Literal["tentative", "confirmed", "coasted"]
 
 #: The length of a frame is the median of so many intervals between updates.
 INTERVALS = 15
+
+#: So many intervals among them that are more than so many times as long are no frames that were lost, but come between
+#: bursts, as of a network that hands on several frames at once.
+BURSTS, BURST = 3, 4
 
 #: A track that has got no target is dropped when it is this far outside the frame, px.
 OUTSIDE = 1.0
@@ -131,7 +136,8 @@ class Tracker:
         """Ends all tracks, for another sequence. Numbers go on, so that none is given twice."""
         self._tracks = np.zeros(0, self._kind)
         self._time: float | None = None
-        self._intervals: deque[float] = deque(maxlen=INTERVALS)
+        self._times: deque[float] = deque(maxlen=INTERVALS + 1)
+        self._unit: float | None = None  # s in a frame
         self._slot = 0  # of this frame in the rings of trails and SCR
 
     def update(
@@ -139,8 +145,9 @@ class Tracker:
     ) -> list[Track]:
         """Takes the targets of the next frame.
 
-        A frame is the usual interval between updates, the median of the last 15. Where frames were dropped, the time
-        tells how many, and tracks are predicted over the gap; without times each update is one frame.
+        A frame is the usual interval between updates, the median of the last 15, or their mean where frames arrive in
+        bursts. Where frames were dropped, the time tells how many, and tracks are predicted over the gap;
+        without times each update is one frame.
 
         Args:
             targets: What was found, in any order; their own times are not looked at.
@@ -206,8 +213,22 @@ class Tracker:
                 "another sequence"
             )
         if time > last:
-            self._intervals.append(time - last)
-        return (time - last) / sorted(self._intervals)[len(self._intervals) // 2] if self._intervals else 1.0
+            self._times.extend((time,) if self._times else (last, time))
+            self._measure()
+        return (time - last) / self._unit if self._unit else 1.0
+
+    def _measure(self) -> None:
+        """Measures how long a frame is, and brings velocities, which are in px per frame, to that unit."""
+        intervals = np.diff(self._times)
+        unit = statistics.median_low(intervals.tolist())
+        if np.count_nonzero(intervals > BURST * unit) >= BURSTS:
+            unit = float(intervals.mean())
+        if self._unit is not None:
+            factor = unit / self._unit
+            self._tracks["velocity"] *= factor
+            self._tracks["variance"][:, 1] *= factor
+            self._tracks["variance"][:, 2] *= factor**2
+        self._unit = unit
 
     def _predict(self, elapsed: float, motion: tuple[float, float] | None) -> None:
         """Moves all tracks on by so many frames; those that have been alone for too long end."""

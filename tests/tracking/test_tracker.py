@@ -339,3 +339,38 @@ def test_whatever_comes(make_target: MakeTarget, sequence: list[list[tuple[float
             assert 1 <= track.hits <= track.age and len(track.trail) == min(track.age, 32)
             assert np.isfinite([track.x, track.y, track.vx, track.vy, *track.variance]).all()
             assert (np.linalg.eigvalsh(track.covariance) >= -1e-9).all()
+
+
+@pytest.mark.parametrize(
+    "intervals",
+    [
+        [0.02] * 40 + [0.04] * 40,
+        [0.04] * 40 + [0.02] * 40,
+        [1 / 30] * 40 + [2 / 30] * 40,
+        [0.04] * 30 + [0.4] + [0.04] * 40,
+    ],
+    ids=["slower", "faster", "every second", "a gap"],
+)
+@pytest.mark.parametrize("speed", [90.0, 150.0])
+def test_a_change_of_the_frame_rate_breaks_no_track(
+    make_target: MakeTarget, intervals: list[float], speed: float
+) -> None:
+    """Velocities are in px per frame, and a frame is no longer what it was."""
+    tracker, time, ids = Tracker(TrackerOptions(speed=10, reach=100)), 0.0, set()
+    for interval in [0.0, *intervals]:
+        time += interval
+        tracks = tracker.update([make_target(20 + speed * time, 100)], time)
+        ids |= {track.id for track in tracks}
+    assert ids == {1}
+
+
+@pytest.mark.parametrize("size", [3, 5])
+def test_frames_in_bursts_break_no_track(make_target: MakeTarget, size: int) -> None:
+    """As of a network: several at once, then none for as long as they take."""
+    tracker, confirmed, ids = Tracker(), 0, set()
+    for index in range(90):
+        time = index // size * size * 0.04 + index % size * 0.002
+        tracks = tracker.update([make_target(100 + 0.2 * index, 100)], time)
+        confirmed += any(track.state == "confirmed" for track in tracks)
+        ids |= {track.id for track in tracks[:1] if index > 8 * size}
+    assert confirmed >= 90 - 6 * size and len(ids) == 1
