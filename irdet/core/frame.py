@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from irdet.core.errors import FrameError, UsageError, unknown_name
 from irdet.core.local import LocalMapping
-from irdet.core.nuc import NO_DATA, Correction
+from irdet.core.nuc import NO_DATA, Correction, saturation
 
 #: Quantisation noise of one count: the standard deviation of a uniform error of width 1 (1/sqrt(12)).
 QUANTISATION_NOISE = 0.29
@@ -21,9 +21,6 @@ RANGE_SMOOTHING = 0.05
 
 #: How counts become [0, 1]: by the range of the frame, or by what each pixel's surroundings are like.
 MODES = ("range", "local")
-
-#: The highest counts of 10, 12 and 14 bits.
-_FULL_SCALES = (1023, 4095, 16383)
 
 #: Up to so many bad pixels of a frame are replaced by medians, more by means.
 FEW_BAD = 1 << 16
@@ -271,18 +268,6 @@ def to_grey(raw: NDArray[np.generic], where: str) -> NDArray[np.generic]:
     if raw.dtype not in (np.uint8, np.uint16):
         raw = raw.astype(np.float32)
     return cv2.cvtColor(np.ascontiguousarray(raw[:, :, :3]), cv2.COLOR_BGR2GRAY)
-
-
-def saturation(raw: NDArray[np.generic]) -> float:
-    """Returns the count at which a source saturates; infinity where that is not known, as of floats.
-
-    Cameras of 10 to 14 bits come in 16: where the brightest pixel of a frame is the highest count of one of these
-    depths, that is it.
-    """
-    if not np.issubdtype(raw.dtype, np.integer):
-        return float("inf")
-    highest = int(raw.max())
-    return float(highest if highest in _FULL_SCALES else np.iinfo(raw.dtype.str).max)
 
 
 def _full(raw: NDArray[np.generic]) -> NDArray[np.bool_] | None:

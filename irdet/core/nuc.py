@@ -21,6 +21,12 @@ from irdet.core.files import read_arrays, replacing
 #: Float pixels of at least this size are no measurement but a mark for "no data" (-3.4e38 in GeoTIFF).
 NO_DATA = 1e30
 
+#: The highest counts of 10, 12 and 14 bits.
+_FULL_SCALES = (1023, 4095, 16383)
+
+#: A frame to calibrate on of which more than this share is saturated tells too little of the camera.
+MOST_SATURATED = 0.05
+
 #: A pixel whose response differs from the median response by more than this factor is bad.
 RESPONSE = 2.0
 
@@ -174,16 +180,35 @@ def two_point(cold: NDArray[np.float32], hot: NDArray[np.float32]) -> Correction
     return Correction(gain.astype(np.float32), offset.astype(np.float32), bad)
 
 
+def saturation(raw: NDArray[np.generic]) -> float:
+    """Returns the count at which a source saturates; infinity where that is not known, as of floats.
+
+    Cameras of 10 to 14 bits come in 16: where the brightest pixel of a frame is the highest count of one of these
+    depths, that is it.
+    """
+    if not np.issubdtype(raw.dtype, np.integer):
+        return float("inf")
+    highest = int(raw.max())
+    return float(highest if highest in _FULL_SCALES else np.iinfo(raw.dtype.str).max)
+
+
 def mean_frame(frames: Iterable[NDArray[np.generic]]) -> NDArray[np.float32]:
-    """Returns the mean of raw frames [H, W], float32; NaN where a pixel has no value in one of them.
+    """Returns the mean of raw frames [H, W], float32; NaN where a pixel has none or a saturated value in one of them.
 
     Raises:
-        UsageError: There is none, or their sizes differ.
+        UsageError: There is none, their sizes differ, or much of one is saturated.
     """
     total, count = None, 0
     for frame in frames:
         values = frame.astype(np.float64)
         values[~(np.abs(values) < NO_DATA)] = np.nan
+        full = frame == saturation(frame)
+        if full.mean() > MOST_SATURATED:
+            raise UsageError(
+                f"calibration: {100 * full.mean():.0f} % of frame {count} are saturated: take a colder surface, or a "
+                "shorter integration"
+            )
+        values[full] = np.nan
         if total is None:
             total = np.zeros_like(values)
         _check_shape(values, total.shape, f"frame {count}")

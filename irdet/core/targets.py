@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irdet.core.errors import UsageError
-from irdet.core.frame import QUANTISATION_NOISE, Frame, saturation
+from irdet.core.frame import QUANTISATION_NOISE, Frame
+from irdet.core.nuc import saturation
 
 #: Pixels between a target's bounding box and the ring in which its background is measured.
 GUARD = 2

@@ -277,3 +277,15 @@ def test_command(camera: Camera, tmp_path: Path, irdet_command: Any) -> None:
 def test_command_that_cannot_be_meant(tmp_path: Path, irdet_command: Any, arguments: list[str]) -> None:
     result = irdet_command("calibrate", tmp_path / "a.npz", *arguments)
     assert result.code == 2 and result.err.startswith("irdet: ") and result.err.count("\n") == 1
+
+
+def test_saturated_pixels_have_no_response() -> None:
+    """A gain from a count that stopped rising would be wrong without a word."""
+    cold, hot = np.full((20, 30), 3000, np.uint16), np.full((20, 30), 9000, np.uint16)
+    hot[3, 4:9] = 16383
+    correction = two_point(mean_frame([cold] * 3), mean_frame([hot] * 3))
+    assert correction.bad.sum() == 5 and correction.bad[3, 4:9].all()
+    assert identity(cold.shape).with_shutter(mean_frame([hot])).bad.sum() == 5
+    hot[:10] = 16383
+    with pytest.raises(UsageError, match="50 % of frame 0 are saturated"):
+        mean_frame([hot])
