@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from irdet.core.extras import require
 from irdet.core.files import replacing, write_text
+from irdet.core.images import printable
 from irdet.core.jsonable import jsonable
 from irdet.core.threshold import AdaptiveThreshold
 from irdet.evaluation.evaluate import Case, Evaluation
@@ -209,7 +210,7 @@ def _per_image(results: Sequence[ImageResult]) -> str:
     writer = csv.DictWriter(text, [field.name for field in dataclasses.fields(ImageResult)], lineterminator="\n")
     writer.writeheader()
     rows: list[dict[str, Any]] = [dataclasses.asdict(result) for result in results]
-    writer.writerows({**row, "iou": f"{row['iou']:.6f}"} for row in rows)
+    writer.writerows({**row, "name": printable(row["name"]), "iou": f"{row['iou']:.6f}"} for row in rows)
     return text.getvalue()
 
 

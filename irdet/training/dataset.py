@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,9 @@ from irdet.data.scenes import FOLDS, folds, group_scenes, known_folds
 from irdet.data.sirst import Sample, load_dataset
 from irdet.data.synth.deep import make_deep_scene
 from irdet.training.recipe import Recipe
+
+#: Number of the way in which `group_scenes` finds scenes: what another way found is not taken from the cache.
+GROUPING = 1
 
 #: Made scenes of 14 bits beside the frames of the data, where a recipe trains on locally mapped frames.
 DEEP_SCENES = 240
@@ -89,6 +93,12 @@ def load_training_data(
         if not any(held) or all(held):
             there = "shows one scene" if parts is None else f"has images of folds {_listed(parts)} alone"
             raise UsageError(f"{data} {there}, so fold {recipe.fold} cannot be held out: --fold 0 trains on all")
+        for what, side in (("nothing to learn from", False), ("nothing to validate on", True)):
+            if not any(frame.mask.any() for frame, out in zip(frames, held, strict=True) if out == side):
+                raise DataError(
+                    f"{data} has {what} with fold {recipe.fold} held out, for no target lies on that side: take another "
+                    "fold, or --fold 0 to train on all"
+                )
 
     samples = [] if backgrounds is None else list(load_dataset(backgrounds, empty_truth=True))
     free = [_read(sample, advance) for sample in samples]
@@ -160,7 +170,7 @@ def _scenes(
     frames: Sequence[LabelledFrame], names: Sequence[str], advance: Callable[..., object] | None
 ) -> tuple[int, ...]:
     """Finds the scenes of frames. All pairs are compared, minutes of work for a large set, so it is done once."""
-    known = cache_folder("scenes") / f"{_digest(names, frames, [False] * len(frames), (), ())}.json"
+    known = cache_folder("scenes") / f"{GROUPING}-{_digest(names, frames, [False] * len(frames), (), ())}.json"
     try:
         stored = json.loads(known.read_text(encoding="utf-8"))
         if isinstance(stored, list) and len(stored) == len(frames) and all(type(one) is int for one in stored):
@@ -211,7 +221,7 @@ def _digest(
 ) -> str:
     digest = hashlib.sha256()
     for name, frame, out in zip(names, frames, held, strict=True):
-        digest.update(f"{name} {out} {frame.mask.shape}\n".encode())
+        digest.update(os.fsencode(f"{name} {out} {frame.mask.shape}\n"))  # names need not be UTF-8
         digest.update(np.packbits(frame.mask).tobytes())
     for frame in (*frames, *free):
         digest.update(frame.pixels.tobytes())

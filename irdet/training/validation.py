@@ -95,7 +95,7 @@ def draw_predictions(module: Network, frames: Sequence[LabelledFrame], device: t
 def _tile(frame: LabelledFrame, probability: NDArray[np.float32]) -> NDArray[np.uint8]:
     height, width = frame.mask.shape
     scale = SIDE / max(height, width)
-    size = (round(width * scale), round(height * scale))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
     grey = np.round(cv2.resize(frame.pixels, size, interpolation=cv2.INTER_LINEAR) * 255).astype(np.uint8)
     tile = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
     for mask, colour in ((frame.mask, (80, 220, 80)), (probability >= 0.5, (60, 60, 255))):

@@ -106,5 +106,6 @@ def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
 def test_folders_with_names_that_are_no_text(tmp_path: Path) -> None:
-    files = save_figures(tmp_path / os.fsdecode(b"bad_\xff"), evaluation(case()), {})
+    bad = os.fsdecode(b"bad_\xff")
+    files = save_figures(tmp_path / bad, evaluation(case(bad)), {})
     assert all(file.stat().st_size for file in files)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import cv2
@@ -119,6 +121,30 @@ def test_scenes_are_looked_for_once(made: Path, tmp_path: Path, monkeypatch: pyt
 def test_nothing_to_learn_from(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no image with a target"):
         load_training_data(write_set(tmp_path / "empty", 2, 2, targets=False), None, Recipe())
+
+
+def test_a_side_without_targets_is_refused(tmp_path: Path) -> None:
+    """Without targets held out the first network would be the best; with all of them held out none would learn."""
+    root = write_set(tmp_path / "few", 5, 1)
+    files = sorted((root / "masks").iterdir())
+    for file in files[1:]:
+        cv2.imwrite(str(file), 0 * read_image(file))
+    told = set()
+    for fold in range(1, 6):
+        with pytest.raises(DataError, match=f"with fold {fold} held out, for no target lies on that side") as error:
+            load_training_data(root, None, Recipe(fold=fold))
+        told.add(str(error.value).split("nothing to ")[1].split(" ")[0])
+    assert told == {"learn", "validate"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    root = write_set(tmp_path / "set", 3, 2)
+    plain = load_training_data(root, None, Recipe(fold=0)).digest
+    for folder in ("images", "masks"):
+        file = min((root / folder).iterdir())
+        file.rename(file.with_name(os.fsdecode(b"s\xff.png")))
+    assert load_training_data(root, None, Recipe(fold=0)).digest != plain
 
 
 def test_one_scene_cannot_be_split(tmp_path: Path) -> None:
