@@ -40,7 +40,7 @@ clean:
 
 .venv/pyvenv.cfg:
 	@test -n "$(PYTHON)" || { echo "make: no Python of 3.10 or newer found; name one: make PYTHON=/path/to/python3" >&2; exit 1; }
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv --clear .venv || { rm -rf .venv; exit 1; }  # half of one would be taken for whole the next time
 
 .venv/.demo: pyproject.toml | .venv/pyvenv.cfg
 	@echo "installing irdet into .venv, which takes a minute or two"
