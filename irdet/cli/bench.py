@@ -143,6 +143,8 @@ def bench(
 
     if min_iou is not None and data is None:
         raise UsageError("--min-iou needs labelled frames: add --data DIR")
+    if split is not None and data is None:
+        raise UsageError("--split is about labelled frames: add --data DIR")
     named = [*(models or ()), *(engine or ())] or ["mlcl-edge"]
     if twice := {one for one in named if named.count(one) > 1}:
         raise UsageError(f"{', '.join(sorted(twice))} is named twice")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -221,7 +222,8 @@ def _rows(evaluation: Evaluation, fps: float | None) -> list[tuple[str, str]]:
     size = "native" if evaluation.resize is None else "resized to {}x{}, masks too".format(*evaluation.resize)
 
     def interval(name: str) -> str:
-        return "{:.4f} to {:.4f} at 95 %".format(*evaluation.intervals[name])
+        low, high = evaluation.intervals[name]
+        return "no interval" if math.isnan(low) else f"{low:.4f} to {high:.4f} at 95 %"
 
     rows = [
         ("threshold", f"{metrics.threshold:g}"),

@@ -25,7 +25,12 @@ def train(
     split: Annotated[str | None, typer.Option("--split", help="Part of the data set.", show_default=False)] = None,
     backgrounds: Annotated[
         Path | None,
-        typer.Option("--backgrounds", metavar="DIR", help="Target-free frames to train on.", show_default=False),
+        typer.Option(
+            "--backgrounds",
+            metavar="DIR",
+            help="Target-free frames to train on, of other scenes than DATA.",
+            show_default=False,
+        ),
     ] = None,
     ckpt: Annotated[
         Path | None,

@@ -49,5 +49,5 @@ class DataError(IrdetError):
     """A data set whose files do not fit together; names the files."""
 
 
-class MissingDependency(IrdetError):
+class MissingDependency(IrdetError, ImportError):
     """A package that is needed here is not installed; names the extra that brings it."""

@@ -105,7 +105,9 @@ def read_truth(path: Path) -> Truth:
                     number, thing = int(row[frame]), int(row.get("id") or 0)
                     x, y, width, height = (float(row[name]) for name in ("x", "y", "w", "h"))
                 except (TypeError, ValueError):
-                    raise DataError(f"{path}, line {rows.line_num}: {frame}, x, y, w, h must be numbers") from None
+                    raise DataError(
+                        f"{path}, line {rows.line_num}: {frame}, x, y, w, h and id must be numbers"
+                    ) from None
                 finite = all(map(math.isfinite, (x, y, width, height)))
                 if number < 0 or not finite or not (width > 0 and height > 0):
                     raise DataError(f"{path}, line {rows.line_num}: not a box of a frame from 0 on")

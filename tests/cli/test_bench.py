@@ -72,6 +72,7 @@ def test_gates(bench: Callable[..., Any], tmp_path: Path) -> None:
     ("words", "told"),
     [
         (("--min-iou", "0.5"), "add --data"),
+        (("--split", "test"), "--split is about labelled frames: add --data"),
         (("tophat", "tophat"), "named twice"),
         (("tophat", "-m", "tophat"), "named twice"),
         (("tophot",), "did you mean tophat"),

@@ -130,7 +130,7 @@ def test_truth_of_real_and_of_synthetic_clips(shared: Path, tmp_path: Path) -> N
     [
         ("frame,x,y,w\n", "no column h"),
         ("", "no column frame"),
-        ("frame,x,y,w,h\n0,1,2,3\n", "line 2: frame, x, y, w, h must be numbers"),
+        ("frame,x,y,w,h\n0,1,2,3\n", "line 2: frame, x, y, w, h and id must be numbers"),
         ("frame,x,y,w,h\n0,1,2,3,a\n", "line 2"),
         ("frame,x,y,w,h\n0,1,2,3,0\n", "not a box"),
         ("frame,x,y,w,h\n-1,1,2,3,3\n", "not a box"),

@@ -70,7 +70,7 @@ def metered(sensor: Sensor | None, meter: Meter) -> Iterator[None]:
 
     def read() -> None:
         while not stop.is_set():
-            with contextlib.suppress(OSError, ValueError):  # a sensor that is busy gives no reading, no more
+            with contextlib.suppress(Exception):  # a sensor that is busy or gone gives no reading, no more
                 meter.readings.append(sensor.watts())
             stop.wait(PERIOD)
 

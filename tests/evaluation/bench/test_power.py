@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 
@@ -54,3 +55,16 @@ def test_readings_go_on_while_the_block_runs_and_stop_with_it() -> None:
     assert count >= 2 and 1.0 < (meter.watts or 0) <= 2.0
     time.sleep(2 * PERIOD)
     assert len(meter.readings) == count
+
+
+def test_a_sensor_that_fails_gives_no_reading() -> None:
+    def fail() -> float:
+        raise RuntimeError("GPU is lost")
+
+    meter = Meter()
+    raised: list[object] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading, "excepthook", raised.append)
+        with metered(Sensor("gone", fail), meter):
+            time.sleep(3 * PERIOD)
+    assert not raised and not meter.readings
