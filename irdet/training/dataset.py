@@ -96,8 +96,8 @@ def load_training_data(
         for what, side in (("nothing to learn from", False), ("nothing to validate on", True)):
             if not any(frame.mask.any() for frame, out in zip(frames, held, strict=True) if out == side):
                 raise DataError(
-                    f"{data} has {what} with fold {recipe.fold} held out, for no target lies on that side: take another "
-                    "fold, or --fold 0 to train on all"
+                    f"{data} has {what} with fold {recipe.fold} held out, for no target lies on that side: take "
+                    "another fold, or --fold 0 to train on all"
                 )
 
     samples = [] if backgrounds is None else list(load_dataset(backgrounds, empty_truth=True))
