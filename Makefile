@@ -38,9 +38,10 @@ lint: .venv/.test
 clean:
 	rm -rf .venv .venv-runtime build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis $(DEMO)
 
+# Half an environment would be taken for a whole one the next time.
 .venv/pyvenv.cfg:
 	@test -n "$(PYTHON)" || { echo "make: no Python of 3.10 or newer found; name one: make PYTHON=/path/to/python3" >&2; exit 1; }
-	$(PYTHON) -m venv --clear .venv || { rm -rf .venv; exit 1; }  # half of one would be taken for whole the next time
+	$(PYTHON) -m venv --clear .venv || { rm -rf .venv; exit 1; }
 
 .venv/.demo: pyproject.toml | .venv/pyvenv.cfg
 	@echo "installing irdet into .venv, which takes a minute or two"
