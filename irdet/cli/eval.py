@@ -225,11 +225,12 @@ def _rows(evaluation: Evaluation, fps: float | None) -> list[tuple[str, str]]:
         low, high = evaluation.intervals[name]
         return "no interval" if math.isnan(low) else f"{low:.4f} to {high:.4f} at 95 %"
 
+    vanished = f" ({evaluation.vanished} fewer than at native size)" if evaluation.vanished else ""
     rows = [
         ("threshold", f"{metrics.threshold:g}"),
         ("size", size),
         ("images", f"{metrics.images}"),
-        ("targets", f"{metrics.targets}"),
+        ("targets", f"{metrics.targets}{vanished}"),
         ("IoU", f"{metrics.iou:.4f} ({interval('iou')})"),
         ("nIoU", f"{metrics.niou:.4f} ({interval('niou')}; empty images: {metrics.empty})"),
         ("Pd", f"{metrics.pd:.4f} ({metrics.matched} of {metrics.targets}, closer than {metrics.distance:g} px)"),

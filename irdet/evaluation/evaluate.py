@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -65,6 +66,7 @@ class Evaluation:
         model: Name of the network.
         runtime: What computed it, and where.
         resize: Width and height to which images and masks were resized; None for native size.
+        vanished: Targets that there are fewer of at that size: some are too small for it, some grow together.
     """
 
     metrics: MetricsResult
@@ -75,6 +77,7 @@ class Evaluation:
     model: str
     runtime: str
     resize: tuple[int, int] | None
+    vanished: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the figures and their protocol as JSON values, without curves and images."""
@@ -88,6 +91,7 @@ class Evaluation:
             "model": self.model,
             "runtime": self.runtime,
             "resize": jsonable(self.resize),
+            "vanished": self.vanished,
         }
 
 
@@ -127,8 +131,10 @@ def evaluate(
     grid = np.unique(np.array([*thresholds, *own], np.float32))
     curves = CurvesAccumulator(grid.tolist(), empty, distance, detector.connectivity)
     worst: list[Case] = []
+    there = 0
     for sample in dataset:
         raw, truth = sample.read()
+        there += cv2.connectedComponents(truth.astype(np.uint8), connectivity=detector.connectivity)[0] - 1
         if resize is not None:
             raw, truth = resize_protocol(raw, truth, resize)
         preprocessor.begin()
@@ -152,4 +158,5 @@ def evaluate(
         model=detector.engine.info.variant,
         runtime=detector.engine.runtime,
         resize=resize,
+        vanished=max(0, there - measured.targets),
     )

@@ -118,3 +118,14 @@ def test_resizing_changes_what_is_measured(tmp_path: Path) -> None:
 def test_an_empty_data_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has no images"):
         evaluate(Detector(Bright()), Dataset("nothing", tmp_path, ()))
+
+
+def test_targets_that_vanish_by_resizing_are_told(tmp_path: Path) -> None:
+    """The protocol measures what is left of the masks, so Pd would say nothing of them."""
+    mask = np.zeros((64, 64), bool)
+    mask[11, 11] = mask[30:36, 30:36] = True
+    write(tmp_path, "one", mask.astype(np.uint8) * 200, mask)
+    small = evaluate(Detector(Bright()), load_dataset(tmp_path), resize=(16, 16))
+    assert (small.metrics.targets, small.vanished) == (1, 1)
+    native = evaluate(Detector(Bright()), load_dataset(tmp_path))
+    assert (native.metrics.targets, native.vanished, native.to_dict()["vanished"]) == (2, 0, 0)
