@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from irdet.core.errors import FrameError, UsageError, unknown_name
 from irdet.core.local import LocalMapping
-from irdet.core.nuc import NO_DATA, Correction, saturation
+from irdet.core.nuc import NO_DATA, Correction, saturated
 
 #: Quantisation noise of one count: the standard deviation of a uniform error of width 1 (1/sqrt(12)).
 QUANTISATION_NOISE = 0.29
@@ -185,7 +185,7 @@ class Preprocessor:
             lsb=lsb,
             bad=bad if some_bad else None,
             range=self._running,
-            full=_full(raw) if self._correction is not None else None,
+            full=saturated(raw) if self._correction is not None else None,
             index=index,
             time=time,
             source=source,
@@ -268,12 +268,6 @@ def to_grey(raw: NDArray[np.generic], where: str) -> NDArray[np.generic]:
     if raw.dtype not in (np.uint8, np.uint16):
         raw = raw.astype(np.float32)
     return cv2.cvtColor(np.ascontiguousarray(raw[:, :, :3]), cv2.COLOR_BGR2GRAY)
-
-
-def _full(raw: NDArray[np.generic]) -> NDArray[np.bool_] | None:
-    """Marks the pixels at which the source saturates; None where there are none."""
-    full = raw == saturation(raw)
-    return np.asarray(full) if full.any() else None
 
 
 def _fill(values: NDArray[np.float32], bad: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -192,6 +192,14 @@ def saturation(raw: NDArray[np.generic]) -> float:
     return float(highest if highest in _FULL_SCALES else np.iinfo(raw.dtype.str).max)
 
 
+def saturated(raw: NDArray[np.generic]) -> NDArray[np.bool_] | None:
+    """Marks the pixels at which an integer source saturates, bool [H, W]; None where there are none."""
+    if not np.issubdtype(raw.dtype, np.integer):
+        return None
+    full = np.asarray(raw == saturation(raw))
+    return full if full.any() else None
+
+
 def mean_frame(frames: Iterable[NDArray[np.generic]]) -> NDArray[np.float32]:
     """Returns the mean of raw frames [H, W], float32; NaN where a pixel has none or a saturated value in one of them.
 
@@ -202,13 +210,14 @@ def mean_frame(frames: Iterable[NDArray[np.generic]]) -> NDArray[np.float32]:
     for frame in frames:
         values = frame.astype(np.float64)
         values[~(np.abs(values) < NO_DATA)] = np.nan
-        full = frame == saturation(frame)
-        if full.mean() > MOST_SATURATED:
-            raise UsageError(
-                f"calibration: {100 * full.mean():.0f} % of frame {count} are saturated: take a colder surface, or a "
-                "shorter integration"
-            )
-        values[full] = np.nan
+        if (full := saturated(frame)) is not None:
+            share = full.mean()
+            if share > MOST_SATURATED:
+                raise UsageError(
+                    f"calibration: {100 * share:.0f} % of frame {count} are saturated: take a colder surface, or a "
+                    "shorter integration"
+                )
+            values[full] = np.nan
         if total is None:
             total = np.zeros_like(values)
         _check_shape(values, total.shape, f"frame {count}")

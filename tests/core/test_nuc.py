@@ -289,3 +289,10 @@ def test_saturated_pixels_have_no_response() -> None:
     hot[:10] = 16383
     with pytest.raises(UsageError, match="50 % of frame 0 are saturated"):
         mean_frame([hot])
+
+
+def test_infinite_floats_are_no_saturation() -> None:
+    """They have no value, as NaN has none, and may be as many as they like."""
+    frame = np.full((20, 30), 0.5, np.float32)
+    frame[:10] = np.inf
+    assert np.isnan(mean_frame([frame])[:10]).all() and (mean_frame([frame])[10:] == 0.5).all()
