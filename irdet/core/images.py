@@ -1,4 +1,4 @@
-"""Reading images as they are stored, and the order of their names."""
+"""Reading images as they are stored, writing pictures, and the order of their names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from irdet.core.errors import FrameError
+from irdet.core.errors import FrameError, IrdetError
+from irdet.core.files import replacing
 
 #: Suffixes that are read as images.
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".pnm", ".jp2"})
@@ -131,6 +132,23 @@ def opencv_name(path: str | os.PathLike[str]) -> str:
     except UnicodeEncodeError as error:
         raise FrameError(f"{printable(text)}: OpenCV opens no name that is not UTF-8; rename it") from error
     return text
+
+
+def write_png(path: str | os.PathLike[str], pixels: NDArray[np.generic]) -> None:
+    """Writes a PNG in one step, under names that are no UTF-8, too, on which `cv2.imwrite` crashes.
+
+    Args:
+        path: The file.
+        pixels: uint8 or uint16, [H, W] or [H, W, 3] in OpenCV's order (BGR).
+
+    Raises:
+        IrdetError: It cannot be encoded or written.
+    """
+    done, data = cv2.imencode(".png", pixels)
+    if not done:
+        raise IrdetError(f"cannot encode {path}")
+    with replacing(path) as temporary:
+        temporary.write_bytes(data.tobytes())
 
 
 def read_image(path: str | os.PathLike[str], max_pixels: int | None = None) -> NDArray[np.generic]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from irdet.core.extras import require
 from irdet.core.files import replacing, write_text
-from irdet.core.images import printable
+from irdet.core.images import printable, write_png
 from irdet.core.jsonable import jsonable
 from irdet.core.threshold import AdaptiveThreshold
 from irdet.evaluation.evaluate import Case, Evaluation
@@ -49,7 +49,7 @@ def save_figures(folder: Path, evaluation: Evaluation, figures: Mapping[str, Any
     record = jsonable({**figures, "curves": evaluation.curves.to_dict()})
     write_text(folder / "metrics.json", json.dumps(record, indent=1) + "\n")
     write_text(folder / "per_image.csv", _per_image(evaluation.metrics.per_image))
-    _save_png(folder / "worst.png", worst_sheet(evaluation.worst))
+    write_png(folder / "worst.png", worst_sheet(evaluation.worst))
     return [folder / "metrics.json", folder / "per_image.csv", folder / "worst.png"]
 
 
@@ -212,9 +212,3 @@ def _per_image(results: Sequence[ImageResult]) -> str:
     rows: list[dict[str, Any]] = [dataclasses.asdict(result) for result in results]
     writer.writerows({**row, "name": printable(row["name"]), "iou": f"{row['iou']:.6f}"} for row in rows)
     return text.getvalue()
-
-
-def _save_png(path: Path, picture: NDArray[np.uint8]) -> None:
-    data = cv2.imencode(".png", picture)[1].tobytes()  # imwrite crashes on names that are no UTF-8
-    with replacing(path) as temporary:
-        temporary.write_bytes(data)

@@ -19,9 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irdet.core.errors import IrdetError, MissingDependency
-from irdet.core.files import replacing
 from irdet.core.frame import Frame
-from irdet.core.images import opencv_name, quiet_opencv
+from irdet.core.images import opencv_name, quiet_opencv, write_png
 from irdet.core.targets import Target
 from irdet.runtime.detector import Detection
 from irdet.runtime.sources import FALLBACK_FPS, SourceOptions, open_source
@@ -255,7 +254,7 @@ class PictureSink:
     def write(self, detection: Detection, picture: NDArray[np.uint8] | None) -> None:
         """Writes the picture."""
         assert picture is not None
-        _write_png(self._names.next(detection.frame), picture)
+        write_png(self._names.next(detection.frame), picture)
 
     def close(self) -> None:
         """Does nothing."""
@@ -278,7 +277,7 @@ class MaskSink:
 
     def write(self, detection: Detection, picture: NDArray[np.uint8] | None = None) -> None:
         """Writes the mask."""
-        _write_png(self._names.next(detection.frame), detection.mask.astype(np.uint8) * np.uint8(255))
+        write_png(self._names.next(detection.frame), detection.mask.astype(np.uint8) * np.uint8(255))
 
     def close(self) -> None:
         """Does nothing."""
@@ -430,12 +429,6 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise IrdetError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def _write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
-    _, data = cv2.imencode(".png", pixels)
-    with replacing(path) as temporary:
-        temporary.write_bytes(data.tobytes())
 
 
 def _record(target: Target) -> dict[str, Any]:

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from irdet.core.files import replacing
 from irdet.core.frame import pad_to_multiple
+from irdet.core.images import write_png
 from irdet.data.crops import LabelledFrame, Mined
 from irdet.metrics.accumulator import Metrics, MetricsResult
 from irdet.models.mlcl import Network
@@ -87,9 +87,7 @@ def draw_predictions(module: Network, frames: Sequence[LabelledFrame], device: t
     columns = 4
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
     rows = [np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
-    data = cv2.imencode(".png", np.vstack(rows))[1].tobytes()  # imwrite crashes on names that are no UTF-8
-    with replacing(path) as temporary:
-        temporary.write_bytes(data)
+    write_png(path, np.vstack(rows))
 
 
 def _tile(frame: LabelledFrame, probability: NDArray[np.float32]) -> NDArray[np.uint8]:

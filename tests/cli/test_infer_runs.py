@@ -19,6 +19,7 @@ import pytest
 from numpy.typing import NDArray
 
 from irdet.core.errors import IrdetError
+from irdet.core.images import write_png
 from irdet.core.nuc import identity
 from irdet.runtime import sinks
 from irdet.runtime.sources import open_source
@@ -299,7 +300,7 @@ def test_a_frame_is_done_when_all_of_it_is_there(
     for index in range(5):
         cv2.imwrite(str(folder / f"{index}.png"), frame(index))
     words = ("infer", folder, "--model", "tophat", "--masks", "--quiet")
-    real = sinks._write_png
+    real = write_png
 
     def full(path: Path, pixels: NDArray[np.uint8]) -> None:
         if path.name == "3.png":
@@ -307,7 +308,7 @@ def test_a_frame_is_done_when_all_of_it_is_there(
         real(path, pixels)
 
     with monkeypatch.context() as failing:
-        failing.setattr(sinks, "_write_png", full)
+        failing.setattr(sinks, "write_png", full)
         assert irdet_command(*words, "-o", out).code == 1
     assert irdet_command(*words, "--resume", out).code == 0
     for kind in ("masks", "annotated"):

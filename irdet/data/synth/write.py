@@ -11,12 +11,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from irdet import __version__
 from irdet.core.errors import IrdetError, UsageError
 from irdet.core.files import replacing, write_text
-from irdet.core.images import opencv_name
+from irdet.core.images import opencv_name, write_png
 from irdet.data.synth.config import SceneConfig
 from irdet.data.synth.sequence import SynthFrame, generate_frame, generate_sequence
 from irdet.data.synth.targets import SynthTarget
@@ -83,8 +82,8 @@ def write_dataset(
         own = int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0])
         frame = generate_frame(config, own)
         name = f"synth_{number:05d}"
-        _write_png(folder / "images" / f"{name}.png", frame.raw)
-        _write_png(folder / "masks" / f"{name}.png", frame.mask.astype(np.uint8) * np.uint8(255))
+        write_png(folder / "images" / f"{name}.png", frame.raw)
+        write_png(folder / "masks" / f"{name}.png", frame.mask.astype(np.uint8) * np.uint8(255))
         rows += [(name, *_row(target)) for target in frame.targets]
         advance()
     truth = folder / "truth.csv"
@@ -164,7 +163,7 @@ def write_clip(
         truth, scene = path / "truth.csv", path / "scene.json"
         _vacate(path, exist_ok)
         for frame in sequence():
-            _write_png(path / f"synth_{frame.index:05d}.png", frame.raw)
+            write_png(path / f"synth_{frame.index:05d}.png", frame.raw)
     _write_csv(truth, ("frame", *TRUTH), rows)
     _write_scene(scene, config, seed, frames=frames, fps=fps)
     return Written(path, truth, frames, len(rows))
@@ -192,14 +191,6 @@ def _vacate(folder: Path, exist_ok: bool) -> None:
             old.unlink(missing_ok=True)
     except OSError as error:
         raise IrdetError(f"cannot remove {error.filename}: {error.strerror}") from error
-
-
-def _write_png(path: Path, pixels: NDArray[np.generic]) -> None:
-    done, data = cv2.imencode(".png", pixels)
-    if not done:
-        raise IrdetError(f"cannot encode {path}")
-    with replacing(path) as temporary:
-        temporary.write_bytes(data.tobytes())
 
 
 def _write_video(path: Path, sequence: Iterable[SynthFrame], size: tuple[int, int], frames: int, fps: float) -> None:
