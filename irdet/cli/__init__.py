@@ -119,8 +119,7 @@ def _main(words: list[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return 130
     except BrokenPipeError:
-        # Whoever read our output has left. Nor may the interpreter complain when it flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _lose(sys.stdout)
         return 1
     except Exception as error:
         if debug:
@@ -149,19 +148,21 @@ class _Patient:
         try:
             return self._stream.write(text)
         except OSError:
-            self._lose()
+            _lose(self._stream)
             return len(text)
 
     def flush(self) -> None:
         try:
             self._stream.flush()
         except OSError:
-            self._lose()
+            _lose(self._stream)
 
-    def _lose(self) -> None:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self._stream.fileno())
-        os.close(nowhere)
+
+def _lose(stream: TextIO) -> None:
+    """Whoever read a stream has left. Nor may the interpreter complain when it flushes at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 @contextmanager

@@ -270,6 +270,14 @@ def read_golden(path: str | os.PathLike[str]) -> Golden:
         raise ModelError(f"{path} holds no golden frames, or it is damaged") from error
 
 
+def _known_to_fit(path: Path, info: ModelInfo) -> bool:
+    try:
+        golden = read_golden(path)
+    except ModelError:
+        return False
+    return golden.precision is not None and not golden.misfit(info)
+
+
 def pass_on(model: Path, built: Path, info: ModelInfo, replaced: bool) -> str:
     """Copies a model's golden frames beside an engine that was built from it, under the engine's name.
 
@@ -289,12 +297,7 @@ def pass_on(model: Path, built: Path, info: ModelInfo, replaced: bool) -> str:
         names = {one.name: one.suffix.lower() for one in target.parent.iterdir() if one.stem == built.stem}
         owner = min((name for name in names if names[name] in RUNTIMES and name != built.name), default=None)
         if owner or not replaced:
-            try:
-                golden = read_golden(target)
-                fits = golden.precision is not None and not golden.misfit(info)
-            except ModelError:
-                fits = False
-            if fits:
+            if _known_to_fit(target, info):
                 return ""
             return (
                 f"{target} belongs to {owner or 'another model'}: name the engine otherwise, "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -188,9 +188,9 @@ class Detector:
             pixels = pixels.dtype.type(255 if pixels.dtype == np.uint8 else 1) - pixels
         height, width = pixels.shape
         info = self.engine.info
-        (low, narrow), (high, wide) = self.engine.sides or ((1, 1), (math.inf, math.inf))
+        (low, narrow), (high, wide) = self.engine.sides or ((1, 1), (sys.maxsize, sys.maxsize))
         padded = pad_to(pad_to_multiple(pixels, info.stride), info.height or low, info.width or narrow)
-        size = (info.height or int(min(padded.shape[0], high)), info.width or int(min(padded.shape[1], wide)))
+        size = (info.height or min(padded.shape[0], high), info.width or min(padded.shape[1], wide))
         start = time.perf_counter()
         whole = self._run(padded[None])[0] if size == padded.shape else self._tiled(padded, size)
         seconds = time.perf_counter() - start
