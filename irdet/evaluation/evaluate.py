@@ -131,11 +131,11 @@ def evaluate(
     grid = np.unique(np.array([*thresholds, *own], np.float32))
     curves = CurvesAccumulator(grid.tolist(), empty, distance, detector.connectivity)
     worst: list[Case] = []
-    there = 0
+    there = 0  # targets at native size, where frames are resized
     for sample in dataset:
         raw, truth = sample.read()
-        there += cv2.connectedComponents(truth.astype(np.uint8), connectivity=detector.connectivity)[0] - 1
         if resize is not None:
+            there += cv2.connectedComponents(truth.astype(np.uint8), connectivity=detector.connectivity)[0] - 1
             raw, truth = resize_protocol(raw, truth, resize)
         preprocessor.begin()
         frame = preprocessor(raw, source=sample.name)
