@@ -41,6 +41,15 @@ def train(
             show_default=False,
         ),
     ] = None,
+    mean: Annotated[
+        Path | None,
+        typer.Option(
+            "--mean",
+            metavar="NAME|FILE",
+            help="Earlier weights, for recipes that end with the mean of theirs and these.",
+            show_default=False,
+        ),
+    ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, show_default=False)] = None,
     batch: Annotated[int | None, typer.Option("--batch", min=1, help="Crops per step.", show_default=False)] = None,
     crop: Annotated[int | None, typer.Option("--crop", min=16, help="Side of a crop, px.", show_default=False)] = None,
@@ -78,10 +87,10 @@ def train(
 
     from irdet.cli.console import print_json, print_table, progress, say
     from irdet.cli.rundir import claimed, new_run
-    from irdet.models import load_initial
+    from irdet.models import load_initial, load_model
     from irdet.training.dataset import held_out_alike, load_training_data
     from irdet.training.device import choose_device, keep_freed_memory
-    from irdet.training.loop import record_protocols, stored_recipe
+    from irdet.training.loop import check_earlier, record_protocols, stored_recipe
     from irdet.training.loop import train as run
     from irdet.training.recipe import Recipe, get_recipe
 
@@ -100,6 +109,7 @@ def train(
         folder = resume if resume.is_dir() else resume.parent
         for option, given, what in (
             ("--ckpt", ckpt, "weights"),
+            ("--mean", mean, "mean"),
             ("--recipe", recipe, "recipe"),
             ("--name", name, "name"),
         ):
@@ -118,11 +128,18 @@ def train(
         plan = plan.replace(model=initial.variant)
         if initial.fresh:
             say(f"fresh: {len(initial.fresh)} tensors that {ckpt} does not have in that shape")
+    earlier = load_model(str(mean)) if mean is not None else None
+    if resume is None:
+        check_earlier(plan, earlier.module if earlier else None)
 
     with progress("reading", None, quiet) as advance:
         frames = load_training_data(data, backgrounds, plan, split, advance)
-    if initial is not None and plan.fold and not held_out_alike(initial.info, plan.fold, frames):
-        say(f"--ckpt {ckpt} may have been trained on what is held out here: figures of fold {plan.fold} will flatter")
+    for what, record in (
+        (f"--ckpt {ckpt}", initial.info if initial else None),
+        (f"--mean {mean}", earlier.info if earlier else None),
+    ):
+        if record is not None and plan.fold and not held_out_alike(record, plan.fold, frames):
+            say(f"{what} may have been trained on what is held out here: figures of fold {plan.fold} will flatter")
     if resume is None:
         folder = new_run("train", name or plan.model, exist_ok)
     if not quiet:
@@ -138,6 +155,7 @@ def train(
             folder,
             device=where,
             initial=initial.module if initial else None,
+            earlier=earlier.module if earlier else None,
             resume=resume is not None,
             advance=advance,
         )

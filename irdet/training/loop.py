@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import signal
 import threading
@@ -77,6 +78,7 @@ def train(
     *,
     device: str = "cpu",
     initial: Network | None = None,
+    earlier: Network | None = None,
     resume: bool = False,
     advance: Callable[..., object] = lambda n=1, **fields: None,
 ) -> TrainingResult:
@@ -92,6 +94,8 @@ def train(
         folder: Where the files go.
         device: `"cpu"` or `"cuda"`; mixed precision where `irdet.training.device.half_type` names one.
         initial: Weights to start from (fine-tuning); fresh ones where None.
+        earlier: Where the recipe has a `mean_share`: weights that `initial` descends from, or is. They have that share
+            in those that the run ends with.
         resume: Go on from `last.pt` in the folder.
         advance: Called for every step with `epoch`, `loss` and `niou`; for all steps done when resuming.
 
@@ -99,17 +103,22 @@ def train(
         Where the checkpoints are, and whether the run came to its end.
 
     Raises:
-        UsageError: The folder's run is of another recipe or other data.
+        UsageError: The folder's run is of another recipe or other data; the recipe has a `mean_share` and `earlier`
+            is missing or another network, or it has none and `earlier` is given.
         ModelError: The checkpoint to resume from cannot be used.
     """
     where = torch.device(device)
     half = half_type(where)
     precision = str(half or torch.float32).removeprefix("torch.")
+    if not resume:
+        check_earlier(recipe, earlier)
     torch.manual_seed(recipe.seed)
     module = initial if initial is not None else create_model(recipe.model)
     module = module.to(where, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     average = Average(module, recipe.ema)
     origin = weights_digest(initial) if initial is not None else None
+    past = copy.deepcopy(earlier.state_dict()) if earlier is not None else None
+    meant = weights_digest(earlier) if earlier is not None else None
     optimizer = torch.optim.AdamW(_groups(module, recipe.weight_decay), lr=recipe.learning_rate)
     scaler = torch.amp.GradScaler(enabled=where.type == "cuda")
     sampler = CropSampler(data.train, data.backgrounds, recipe, data.local)
@@ -128,6 +137,7 @@ def train(
             scaler.load_state_dict(state["scaler"])
         step, top, loss_sum, spent = state["step"], state["best"], state["loss"], state["seconds"]
         mined, origin = state["mined"], state["origin"]
+        past, meant = state.get("past"), state.get("mean")  # runs of older versions have neither
         advance(step)
     begun = time.monotonic() - spent
 
@@ -141,6 +151,7 @@ def train(
                 "device": where.type,
                 "precision": precision,
                 "initial": origin,
+                "mean": meant,
             },
             metrics={"validation": _record(measured, "native")} if measured is not None else {},
         )
@@ -154,6 +165,8 @@ def train(
             "loss": loss_sum,
             "mined": mined,
             "origin": origin,
+            "past": past,
+            "mean": meant,
             "seconds": time.monotonic() - begun,
             "recipe": recipe.to_dict(),
             "digest": data.digest,
@@ -201,6 +214,8 @@ def train(
                 "seconds": time.monotonic() - begun,
             }
             loss_sum = 0.0
+            if past is not None and step == total:
+                average.mean_with(past, recipe.mean_share)
             if epoch % recipe.validate_every == 0 or step == total:
                 network = average.module
                 mined = mine(network, _forms(data, recipe, step), where)
@@ -222,6 +237,27 @@ def train(
         if step < total:
             keep(last, None)
     return TrainingResult(best, last, None if step >= total else interrupted(), step // per_epoch, top)
+
+
+def check_earlier(recipe: Recipe, earlier: Network | None) -> None:
+    """Checks that a run has the weights that its recipe takes the mean with.
+
+    Raises:
+        UsageError: They are missing, not wanted, or of another network.
+    """
+    if not recipe.mean_share:
+        if earlier is not None:
+            raise UsageError(f"recipe {recipe.name} has no mean_share: leave --mean out")
+        return
+    if earlier is None:
+        raise UsageError(
+            f"recipe {recipe.name} ends with the mean of its weights and earlier ones: name these with --mean"
+        )
+    wanted = {key: tensor.shape for key, tensor in create_model(recipe.model).state_dict().items()}
+    if {key: tensor.shape for key, tensor in earlier.state_dict().items()} != wanted:
+        raise UsageError(
+            f"--mean names weights of another network than {recipe.model}, which recipe {recipe.name} trains"
+        )
 
 
 def stored_recipe(last: Path) -> Recipe:

@@ -30,6 +30,7 @@ class Recipe(Sampling):
         weight_decay: Of AdamW, on convolution weights alone.
         warmup: Steps of linear warm-up; a cosine follows.
         ema: Decay of the averaged weights, which are the ones that are validated and kept.
+        mean_share: Share, in the weights that the run ends with, of those that it is given for the mean.
         clip: Largest norm of the gradient.
         per_sample: Weight of the soft IoU of single crops beside that of the whole batch.
         pixel: Weight of the cross-entropy over the hardest pixels.
@@ -47,6 +48,7 @@ class Recipe(Sampling):
     weight_decay: float = 0.01
     warmup: int = 200
     ema: float = 0.998
+    mean_share: float = 0.0
     clip: float = 5.0
     per_sample: float = 0.5
     pixel: float = 0.5
@@ -79,6 +81,7 @@ class Recipe(Sampling):
             "exact_share",
             "plain_share",
             "hard_share",
+            "mean_share",
         ):
             need(0 <= getattr(self, name) <= 1, f"{name} must lie in 0 to 1")
         need(0 <= self.fold <= FOLDS, f"fold must lie in 0 to {FOLDS}")
@@ -127,6 +130,39 @@ _RECIPES = (
     _BASE.replace(name="base-v3", crop=256, epochs=30, learning_rate=4.5e-4, ema=0.998, validate_every=15),
     _BASE.replace(
         name="base-v4", crop=192, epochs=160, learning_rate=1e-3, squared_share=0.6, validate_every=40, **_QUIET
+    ),
+    # From base-v4, varied: on small joined crops; on larger ones; on such as hold most frames whole, with base-v4's
+    # weights in the mean.
+    _BASE.replace(
+        name="base-v5",
+        crop=160,
+        epochs=200,
+        learning_rate=1.5e-3,
+        squared_share=0.5,
+        validate_every=100,
+        **_CALM,
+        **_JOINED,
+    ),
+    _BASE.replace(
+        name="base-v6",
+        crop=192,
+        epochs=200,
+        learning_rate=1e-3,
+        squared_share=0.6,
+        validate_every=70,
+        **_CALM,
+        **_TOSSED,
+    ),
+    _BASE.replace(
+        name="base-v7",
+        crop=256,
+        epochs=26,
+        learning_rate=5e-4,
+        squared_share=0.7,
+        validate_every=26,
+        mean_share=0.4,
+        **_QUIET,
+        **_TOSSED,
     ),
     # The authors' networks and what came before them, at one equal budget: 3,808 crops of fold 1's training part.
     *(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from typing import Generic, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def rate_at(step: int, total: int, warmup: int, final: float) -> float:
@@ -44,3 +45,18 @@ class Average(Generic[_Module]):
         torch._foreach_lerp_([mine[key] for key in floats], [theirs[key] for key in floats], 1 - decay)
         for key in mine.keys() - set(floats):
             mine[key].copy_(theirs[key])
+
+    @torch.no_grad()
+    def mean_with(self, other: Mapping[str, Tensor], share: float) -> None:
+        """Moves the average towards earlier weights of the same network (WiSE-FT, Wortsman et al., CVPR 2022).
+
+        Part of the way back, a network that was trained on often regains what it gave away on scenes unlike those it
+        was trained on, and keeps what it gained.
+
+        Args:
+            other: State of the network that this one descends from, batch statistics included.
+            share: How far to go, 0 to 1.
+        """
+        for key, value in self.module.state_dict().items():
+            if value.is_floating_point():
+                value.lerp_(other[key].to(value), share)

@@ -18,6 +18,7 @@ import torch
 from irdet.core.errors import ModelError, UsageError
 from irdet.data.crops import LabelledFrame
 from irdet.models import create_model, load_checkpoint, load_model, save_checkpoint
+from irdet.models.checkpoints import weights_digest
 from irdet.models.mlcl import Network
 from irdet.training.dataset import TrainingData, stretch
 from irdet.training.loop import COLUMNS, record_protocols, train
@@ -74,25 +75,26 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "model"),
+    ("kind", "model", "share"),
     [
-        (signal.SIGINT, "mlcl-edge"),
-        (signal.SIGTERM, "alcnet"),  # has dropout
+        (signal.SIGINT, "mlcl-edge", 0.4),
+        (signal.SIGTERM, "alcnet", 0.0),  # has dropout
     ],
 )
 def test_interrupted_and_resumed_equals_uninterrupted(
-    data: TrainingData, tmp_path: Path, kind: signal.Signals, model: str
+    data: TrainingData, tmp_path: Path, kind: signal.Signals, model: str, share: float
 ) -> None:
-    recipe = RECIPE.replace(model=model)
+    recipe = RECIPE.replace(model=model, mean_share=share)
     torch.manual_seed(3)
     initial = create_model(model)
+    earlier = copy.deepcopy(initial) if share else None
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir()
     parts.mkdir()
-    complete = train(recipe, data, whole, initial=copy.deepcopy(initial))
+    complete = train(recipe, data, whole, initial=copy.deepcopy(initial), earlier=earlier)
     before = signal.getsignal(kind)
     stop = StopAt(4, kind)  # in the middle of the second epoch
-    first = train(recipe, data, parts, initial=initial, advance=stop)
+    first = train(recipe, data, parts, initial=initial, earlier=earlier, advance=stop)
     assert complete.signal is None and first.signal == kind and first.epoch == 1
     assert signal.getsignal(kind) is before, "the signal's handler is put back"
     second = train(recipe, data, parts, resume=True)
@@ -124,6 +126,36 @@ def test_run_leaves_what_it_promises(data: TrainingData, tmp_path: Path) -> None
     assert info.variant == "mlcl-edge" and info.training["recipe"]["seed"] == 5 and info.training["data"] == "made"
     changed = weights(result.last)
     assert any(not torch.equal(changed[key], value) for key, value in start.items())
+
+
+def test_the_run_ends_with_the_mean_and_is_judged_by_it(data: TrainingData, tmp_path: Path) -> None:
+    torch.manual_seed(4)
+    initial, earlier = create_model("mlcl-edge"), create_model("mlcl-edge")
+    plain, mean = tmp_path / "plain", tmp_path / "mean"
+    plain.mkdir()
+    mean.mkdir()
+    recipe = RECIPE.replace(validate_every=9)
+    train(recipe, data, plain, initial=copy.deepcopy(initial))
+    train(recipe.replace(mean_share=0.25), data, mean, initial=initial, earlier=earlier)
+    assert [row["train_loss"] for row in rows(plain)] == [row["train_loss"] for row in rows(mean)]
+    alone, old = weights(plain / "last.pt"), earlier.state_dict()
+    for name in ("last.pt", "best.pt"):
+        for key, value in weights(mean / name).items():
+            expected = torch.lerp(alone[key], old[key], 0.25) if value.is_floating_point() else alone[key]
+            torch.testing.assert_close(value, expected)
+    info = load_model(mean / "last.pt").info
+    assert info.training["mean"] == weights_digest(earlier) and info.training["recipe"]["mean_share"] == 0.25
+
+
+def test_the_mean_needs_earlier_weights_of_the_same_network(data: TrainingData, tmp_path: Path) -> None:
+    recipe = RECIPE.replace(epochs=1, mean_share=0.5)
+    with pytest.raises(UsageError, match="name these with --mean"):
+        train(recipe, data, tmp_path, initial=create_model("mlcl-edge"))
+    with pytest.raises(UsageError, match="another network than mlcl-edge"):
+        train(recipe, data, tmp_path, earlier=create_model("mlcl-small"))
+    with pytest.raises(UsageError, match="leave --mean out"):
+        train(RECIPE, data, tmp_path, earlier=create_model("mlcl-edge"))
+    assert not list(tmp_path.iterdir()), "nothing was trained"
 
 
 def test_a_run_of_a_version_with_other_recipes_is_not_resumed(data: TrainingData, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ def test_unknown_name_gets_the_nearest() -> None:
         {"fold": -1},
         {"fold": 6},
         {"mined_share": 1.1},
+        {"mean_share": 1.5},
         {"learning_rate": float("nan")},
         {"learning_rate": -1.0},
         {"jitter": (1.0, 0.5)},

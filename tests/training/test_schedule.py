@@ -37,6 +37,21 @@ def test_average_follows_and_takes_statistics_along() -> None:
     assert state["1.num_batches_tracked"].item() == 7
 
 
+def test_the_mean_goes_a_share_of_the_way_back() -> None:
+    module = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2))
+    average = Average(module, 0.9)
+    late = {key: value.clone() for key, value in average.module.state_dict().items()}
+    other = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2))
+    other[1].running_var.fill_(9.0)  # type: ignore[union-attr, operator]
+    other[1].num_batches_tracked.fill_(7)  # type: ignore[union-attr, operator]
+    early = {key: value.clone() for key, value in other.state_dict().items()}
+    average.mean_with(early, 0.25)
+    for key, value in average.module.state_dict().items():
+        expected = 0.75 * late[key] + 0.25 * early[key] if value.is_floating_point() else late[key]
+        torch.testing.assert_close(value, expected)
+    assert all(torch.equal(other.state_dict()[key], value) for key, value in early.items()), "the other is left alone"
+
+
 def test_first_steps_forget_the_initial_weights() -> None:
     module = nn.Conv2d(1, 1, 1)
     average = Average(module, 0.999)
