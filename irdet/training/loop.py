@@ -95,7 +95,7 @@ def train(
         device: `"cpu"` or `"cuda"`; mixed precision where `irdet.training.device.half_type` names one.
         initial: Weights to start from (fine-tuning); fresh ones where None.
         earlier: Where the recipe has a `mean_share`: weights that `initial` descends from, or is. They have that share
-            in those that the run ends with.
+            in those that the run ends with. A resumed run has them in `last.pt`.
         resume: Go on from `last.pt` in the folder.
         advance: Called for every step with `epoch`, `loss` and `niou`; for all steps done when resuming.
 
@@ -117,7 +117,7 @@ def train(
     module = module.to(where, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     average = Average(module, recipe.ema)
     origin = weights_digest(initial) if initial is not None else None
-    past = copy.deepcopy(earlier.state_dict()) if earlier is not None else None
+    past = copy.deepcopy(earlier.state_dict()) if earlier is not None else None  # `initial` may be the same object
     meant = weights_digest(earlier) if earlier is not None else None
     optimizer = torch.optim.AdamW(_groups(module, recipe.weight_decay), lr=recipe.learning_rate)
     scaler = torch.amp.GradScaler(enabled=where.type == "cuda")
@@ -240,7 +240,11 @@ def train(
 
 
 def check_earlier(recipe: Recipe, earlier: Network | None) -> None:
-    """Checks that a run has the weights that its recipe takes the mean with.
+    """Checks that a run has the weights that its recipe takes the mean with, before its data are read.
+
+    Args:
+        recipe: The recipe.
+        earlier: The weights given for the mean; None where none are.
 
     Raises:
         UsageError: They are missing, not wanted, or of another network.

@@ -40,23 +40,22 @@ class Average(Generic[_Module]):
     def update(self, module: _Module, step: int) -> None:
         """Takes in the weights after a step (counted from 0)."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        mine, theirs = self.module.state_dict(), module.state_dict()
-        floats = [key for key, value in mine.items() if value.is_floating_point()]
-        torch._foreach_lerp_([mine[key] for key in floats], [theirs[key] for key in floats], 1 - decay)
-        for key in mine.keys() - set(floats):
-            mine[key].copy_(theirs[key])
+        theirs = module.state_dict()
+        self.mean_with(theirs, 1 - decay)
+        for key, value in self.module.state_dict().items():
+            if not value.is_floating_point():
+                value.copy_(theirs[key])
 
     @torch.no_grad()
     def mean_with(self, other: Mapping[str, Tensor], share: float) -> None:
-        """Moves the average towards earlier weights of the same network (WiSE-FT, Wortsman et al., CVPR 2022).
+        """Moves the average towards other weights of the same network; counters stay.
 
-        Part of the way back, a network that was trained on often regains what it gave away on scenes unlike those it
-        was trained on, and keeps what it gained.
+        Towards earlier ones, part of the way back, a network that was trained on often regains what it gave away on
+        scenes unlike those it was trained on, and keeps what it gained (WiSE-FT, Wortsman et al., CVPR 2022).
 
         Args:
-            other: State of the network that this one descends from, batch statistics included.
+            other: State of a network that this one descends from, or is, batch statistics included.
             share: How far to go, 0 to 1.
         """
-        for key, value in self.module.state_dict().items():
-            if value.is_floating_point():
-                value.lerp_(other[key].to(value), share)
+        floats = {key: value for key, value in self.module.state_dict().items() if value.is_floating_point()}
+        torch._foreach_lerp_(list(floats.values()), [other[key].to(value) for key, value in floats.items()], share)
