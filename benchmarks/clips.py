@@ -1,6 +1,6 @@
 """Pd and false targets per frame of `irdet infer`'s path on clips with one box per frame.
 
-    python benchmarks/clips.py CLIPS [--model M] [--stride N] [--json FILE] [--worst DIR]
+    python benchmarks/clips.py CLIPS [--model M] [--views N] [--stride N] [--json FILE] [--worst DIR]
 
 CLIPS is a folder of NAME.mp4 with NAME.csv (frame0, x, y, w, h in pixels, frame counted from 0). A target is found
 where a centroid lies in the box grown by 3 px; every other target in a labelled frame is false. With --worst, each
@@ -64,13 +64,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("clips", type=Path)
     parser.add_argument("--model", help="the shipped model by default")
+    parser.add_argument("--views", type=int, default=1, help="ways round in which each frame is looked at")
     parser.add_argument("--stride", type=int, default=1, help="measure every Nth frame")
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--worst", type=Path, help="write each clip's worst frame into this folder")
     options = parser.parse_args()
     results = []
     with open_engine(options.model) as engine:
-        detector = Detector(engine)
+        detector = Detector(engine, views=options.views)
         for clip in sorted(options.clips.glob("*.mp4")):
             result, worst = measure(clip, detector, options.stride)
             results.append(result)

@@ -20,6 +20,7 @@ from irdet.cli.options import (
     ResizeOption,
     ThreadsOption,
     ThresholdOption,
+    ViewsOption,
     finite,
 )
 from irdet.cli.source_options import NormaliseOption, NucOption, made_preprocessor
@@ -40,6 +41,7 @@ def eval_(
         str | None, typer.Option("--split", help="Part of the data set, for instance test.", show_default=False)
     ] = None,
     resize: ResizeOption = None,
+    views: ViewsOption = 1,
     polarity: PolarityOption = "white-hot",
     range_: RangeOption = None,
     normalise: NormaliseOption = "range",
@@ -144,7 +146,7 @@ def eval_(
         with open_engine(model, device=device, threads=threads) as engine:
             for note in () if quiet else engine.notes:
                 say(note)
-            detector = Detector(engine, threshold=level, polarity=polarity, resize=resize)
+            detector = Detector(engine, threshold=level, polarity=polarity, resize=resize, views=views)
             folder = run_folder(output, "eval", video.stem or "video", exist_ok)
             measure_video(
                 *(detector, clips, folder, follow),
@@ -161,7 +163,7 @@ def eval_(
     with open_engine(model, device=device, threads=threads) as engine:
         for note in () if quiet else engine.notes:
             say(note)
-        detector = Detector(engine, threshold=level, polarity=polarity)
+        detector = Detector(engine, threshold=level, polarity=polarity, views=views)
         folder = run_folder(output, "eval", dataset.name.replace("/", "-"), exist_ok)
         record = engine.info
         with progress("measuring", len(dataset), quiet) as advance:
@@ -226,9 +228,10 @@ def _rows(evaluation: Evaluation, fps: float | None) -> list[tuple[str, str]]:
         return "no interval" if math.isnan(low) else f"{low:.4f} to {high:.4f} at 95 %"
 
     vanished = f" ({evaluation.vanished} fewer than at native size)" if evaluation.vanished else ""
+    seen = "" if evaluation.views == 1 else f", looked at in {evaluation.views} ways round"
     rows = [
         ("threshold", f"{metrics.threshold:g}"),
-        ("size", size),
+        ("size", size + seen),
         ("images", f"{metrics.images}"),
         ("targets", f"{metrics.targets}{vanished}"),
         ("IoU", f"{metrics.iou:.4f} ({interval('iou')})"),

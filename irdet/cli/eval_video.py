@@ -89,6 +89,7 @@ def measure_video(
         "runtime": detector.engine.runtime,
         "threshold": threshold_record(detector.threshold),
         "resize": None if detector.resize is None else list(detector.resize),
+        "views": detector.views,
         "tracker": vars(options),
         "stabilise": stabilise,
         "polarity": detector.polarity,
@@ -101,7 +102,8 @@ def measure_video(
         print_json({**figures, "files": [file]})
         return
     size = "" if detector.resize is None else ", resized to {}x{}".format(*detector.resize)
-    how = f"{info.precision}, {detector.engine.runtime}, threshold {detector.threshold:g}{size}"
+    seen = "" if detector.views == 1 else f", {detector.views} views"
+    how = f"{info.precision}, {detector.engine.runtime}, threshold {detector.threshold:g}{size}{seen}"
     title = f"{info.variant} on {counted(len(clips), 'clip')} ({how})"
     print_table(f"{title}: targets of single frames", [_detected(score) for score in scores], _DETECTED)
     print_table("Confirmed tracks", [_tracked(score) for score in scores], _TRACKED)

@@ -28,6 +28,7 @@ from irdet.cli.options import (
     ResizeOption,
     ThreadsOption,
     ThresholdOption,
+    ViewsOption,
 )
 from irdet.cli.sink_options import (
     CocoOption,
@@ -115,6 +116,7 @@ def infer(
     ] = None,
     polarity: PolarityOption = "white-hot",
     resize: ResizeOption = None,
+    views: ViewsOption = 1,
     range_: RangeOption = None,
     normalise: NormaliseOption = "range",
     nuc: NucOption = None,
@@ -220,6 +222,7 @@ def infer(
             ignore_sha256=_digest("--ignore", ignore),
             polarity=polarity,
             resize=None if resize is None else list(resize),
+            views=views,
             range=None if range_ is None else list(range_),
             normalise=normalise,
             nuc=None if nuc is None else str(nuc),
@@ -286,6 +289,7 @@ def infer(
             ignore=None if ignore is None else _read_mask(ignore, frames.size, taken.max_pixels),
             polarity=polarity,
             resize=resize,
+            views=views,
         )
         tell(f"{engine.info.variant} on {engine.runtime}, threshold {detector.threshold:g}; {_describe(frames)}")
         for note in (*engine.notes, *frames.notes):

@@ -125,6 +125,14 @@ ResizeOption = Annotated[
     Size | None,
     typer.Option("--resize", parser=parse_size, metavar="WxH", help="Resize to this first.", show_default=False),
 ]
+ViewsOption = Annotated[
+    int,
+    typer.Option(
+        "--views",
+        metavar="1|2|4",
+        help="Ways round in which each frame is looked at: surer, at as many times the work.",
+    ),
+]
 DistanceOption = Annotated[
     float | None,
     typer.Option(

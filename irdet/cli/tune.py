@@ -18,6 +18,7 @@ from irdet.cli.options import (
     RangeOption,
     ResizeOption,
     ThreadsOption,
+    ViewsOption,
     finite,
 )
 from irdet.cli.source_options import NormaliseOption, NucOption, made_preprocessor
@@ -52,6 +53,7 @@ def tune(
         str | None, typer.Option("--split", help="Part of the data set, for instance val.", show_default=False)
     ] = None,
     resize: ResizeOption = None,
+    views: ViewsOption = 1,
     polarity: PolarityOption = "white-hot",
     range_: RangeOption = None,
     normalise: NormaliseOption = "range",
@@ -101,7 +103,7 @@ def tune(
             say(note)
         with progress("measuring", len(dataset), quiet) as advance:
             evaluation = evaluate(
-                *(Detector(engine, polarity=polarity), dataset),
+                *(Detector(engine, polarity=polarity, views=views), dataset),
                 resize=resize,
                 distance=reach,
                 preprocessor=preprocessor,
@@ -126,6 +128,7 @@ def tune(
                 "data": dataset.name,
                 "resize": resize,
                 "polarity": polarity,
+                "views": views,
                 **preprocessor.to_dict(),
                 "images": curves.images,
                 "targets": curves.targets,

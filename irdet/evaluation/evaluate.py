@@ -66,6 +66,7 @@ class Evaluation:
         model: Name of the network.
         runtime: What computed it, and where.
         resize: Width and height to which images and masks were resized; None for native size.
+        views: Ways round in which each image was looked at.
         vanished: Targets that there are fewer of at that size: some are too small for it, some grow together.
     """
 
@@ -77,6 +78,7 @@ class Evaluation:
     model: str
     runtime: str
     resize: tuple[int, int] | None
+    views: int = 1
     vanished: int = 0
 
     def to_dict(self) -> dict[str, Any]:
@@ -91,6 +93,7 @@ class Evaluation:
             "model": self.model,
             "runtime": self.runtime,
             "resize": jsonable(self.resize),
+            "views": self.views,
             "vanished": self.vanished,
         }
 
@@ -109,7 +112,7 @@ def evaluate(
     """Measures a detector. The metrics come from its probability maps; its area filters play no part.
 
     Args:
-        detector: The detector; its threshold and connectivity are used.
+        detector: The detector; its threshold, connectivity and views are used.
         dataset: Images with their truth.
         resize: Width and height to which images and masks are resized, the metrics being measured there: 512x512
             is the protocol of MLCL-Net's paper. None measures at native size.
@@ -158,5 +161,6 @@ def evaluate(
         model=detector.engine.info.variant,
         runtime=detector.engine.runtime,
         resize=resize,
+        views=detector.views,
         vanished=max(0, there - measured.targets),
     )

@@ -25,6 +25,13 @@ POLARITIES = ("white-hot", "black-hot")
 #: Tiles that go through an engine at once, where it takes that many.
 TILE_BATCH = 4
 
+#: How many ways round a frame may be looked at.
+VIEWS = (1, 2, 4)
+
+#: Axes of [N, H, W] along which each view is turned over: as it is, by half a turn, left to right, top to bottom. The
+#: frame keeps its shape in all of them, so that an engine of a fixed size takes them, too.
+_VIEWS: tuple[tuple[int, ...], ...] = ((), (1, 2), (2,), (1,))
+
 
 @dataclass(frozen=True, eq=False)
 class Detection:
@@ -83,6 +90,8 @@ class Detector:
         resize: `(width, height)` to which frames are resized (bilinear) for the engine; its probabilities are
             resized back (bilinear), so targets are in pixels of the frame. None leaves frames as they are.
         overlap: Pixels that neighbouring tiles share, at least.
+        views: 1, 2 or 4 ways round in which the engine sees each frame, at as many times the work: as it is, turned by
+            half a turn, and mirrored both ways. The mean of the probabilities counts (test-time augmentation).
 
     Raises:
         UsageError: An argument cannot be what was meant.
@@ -100,6 +109,7 @@ class Detector:
         polarity: str = "white-hot",
         resize: tuple[int, int] | None = None,
         overlap: int = 32,
+        views: int = 1,
     ) -> None:
         self.threshold = check_threshold(engine.info.threshold if threshold is None else threshold)
         if min_area < 1:
@@ -116,6 +126,8 @@ class Detector:
             raise UsageError(f"resize {resize[0]}x{resize[1]}: both sides must be at least 1 px")
         if overlap < 0:
             raise UsageError(f"overlap {overlap}: must not be negative")
+        if views not in VIEWS:
+            raise UsageError(f"views {views}: must be {', '.join(map(str, VIEWS[:-1]))} or {VIEWS[-1]}")
         self.engine = engine
         self.min_area = min_area
         self.max_area = max_area
@@ -124,6 +136,7 @@ class Detector:
         self.polarity = polarity
         self.resize = resize
         self.overlap = overlap
+        self.views = views
 
     def detect(self, frame: Frame | NDArray[np.generic]) -> Detection:
         """Finds the targets in one frame.
@@ -211,7 +224,11 @@ class Detector:
         return whole
 
     def _run(self, batch: Pixels) -> NDArray[np.float32]:
-        """Runs [N, H, W] and returns [N, H, W]."""
+        """Runs [N, H, W] and returns [N, H, W]: the mean over the views, each turned back."""
+        seen = [np.flip(self._seen(np.flip(batch, axes)), axes) for axes in _VIEWS[: self.views]]
+        return seen[0] if len(seen) == 1 else np.mean(seen, axis=0, dtype=np.float32)
+
+    def _seen(self, batch: Pixels) -> NDArray[np.float32]:
         return self.engine.run(np.ascontiguousarray(batch)[:, None])[:, 0]
 
 

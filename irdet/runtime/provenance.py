@@ -39,6 +39,7 @@ class Provenance:
         ignore_sha256: SHA-256 of that file.
         polarity: `"white-hot"` or `"black-hot"`.
         resize: `[width, height]` for the model, px; None for the frames' own.
+        views: Ways round in which each frame is looked at.
         range: Counts that become black and white; None for those of the data.
         normalise: `"range"` or `"local"`.
         nuc: Correction of the camera's pixels.
@@ -65,6 +66,7 @@ class Provenance:
     ignore_sha256: str | None
     polarity: str
     resize: list[int] | None
+    views: int
     range: list[float] | None
     normalise: str
     nuc: str | None

@@ -60,11 +60,12 @@ def test_json_and_files(irdet_command, arguments: list[object]) -> None:  # type
 
 
 def test_the_table_tells_the_protocol(irdet_command, arguments: list[object]) -> None:  # type: ignore[no-untyped-def]
-    result = irdet_command("eval", *arguments, "--resize", "60x40", "--distance", 4, "--fps", 25, "--threshold", 0.3)
+    asked = ("--resize", "60x40", "--distance", 4, "--fps", 25, "--threshold", 0.3, "--views", 2)
+    result = irdet_command("eval", *arguments, *asked)
     assert result.code == 0
     rows = {line.split("  ")[0].strip(): line for line in result.out.splitlines()}
     assert "0.3" in rows["threshold"]
-    assert "60x40" in rows["size"]
+    assert "60x40" in rows["size"] and "2 ways round" in rows["size"]
     assert " 3" in rows["images"]
     assert " 3" in rows["targets"]
     assert "3 of 3, closer than 4 px" in rows["Pd"]
@@ -85,6 +86,8 @@ def test_frames_are_mapped_as_infer_maps_them(irdet_command, arguments: list[obj
         ranged = irdet_command(command, *arguments, "--json", "-q", "--polarity", "black-hot", "--range", "135,235")
         figures = json.loads(ranged.out)
         assert figures["range"] == [135, 235] and (figures.get("after") or figures)["pd"] == 1
+        turned = json.loads(irdet_command(command, *arguments, "--json", "-q", "--views", 4).out)
+        assert turned["views"] == 4
     local = json.loads(irdet_command("eval", *arguments, "--json", "-q", "--normalise", "local").out)
     assert local["normalise"] == "local" and local["iou"] != dark["iou"]
     identity((20, 30)).write(Path("camera.npz"))

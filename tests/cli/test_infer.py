@@ -178,6 +178,7 @@ def test_options_reach_the_detector(irdet_command: Command, model: Path) -> None
     assert places("a.png", "--ignore", "mask.png") == [[60, 40]]
     assert places("dark.png") == [] and places("dark.png", "--polarity", "black-hot") == both
     assert places("a.png", "--resize", "180x120") == both
+    assert places("a.png", "--views", "2") == both and json.loads(Path("out/run.json").read_text())["views"] == 2
     assert places("a.png", "--range", "0,255") == both
     assert places("a.png", "--range", "0,2550") == []  # ten times less contrast
     assert places("a.png", "--device", "cpu", "--threads", "1", "--connectivity", "4") == both
@@ -283,6 +284,7 @@ def test_output_that_cannot_be_written(irdet_command: Command, model: Path, outp
         (["--threshold", "0"], "threshold"),
         (["--connectivity", "5"], "connectivity"),
         (["--polarity", "blue"], "white-hot or black-hot"),
+        (["--views", "3"], "views 3: must be 1, 2 or 4"),
         (["--range", "9,3"], "--range"),
         (["--ignore", "small.png"], "--ignore small.png: 8x9 px does not fit frames of 90x60 px"),
         (["--min-area", "9", "--max-area", "3"], "max-area"),

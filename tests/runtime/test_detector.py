@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from irdet.core.errors import FrameError, UsageError
-from irdet.core.frame import Preprocessor
+from irdet.core.frame import Pixels, Preprocessor
 from irdet.core.threshold import AdaptiveThreshold
 from irdet.runtime.detector import POLARITIES, Detector
 
@@ -204,6 +204,49 @@ def test_resize_gives_targets_in_pixels_of_the_frame(make_engine: MakeEngine) ->
     assert target.background == pytest.approx(60) and target.peak == pytest.approx(250)
 
 
+class Leaning:
+    """An engine whose answer depends on which way round the frame is: it is surer to the left and at the top."""
+
+    def __init__(self, engine: Any) -> None:
+        self.engine = engine
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.engine, name)
+
+    def run(self, batch: Pixels) -> NDArray[np.float32]:
+        height, width = batch.shape[2:]
+        lean = np.linspace(1, 0.5, width)[None] * np.linspace(1, 0.7, height)[:, None]
+        return (self.engine.run(batch) * lean).astype(np.float32)
+
+
+@pytest.mark.parametrize("size", [None, (64, 48)])
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+def test_views_are_turned_back_and_their_mean_counts(
+    make_engine: MakeEngine, size: tuple[int, int] | None, dtype: type[np.uint8]
+) -> None:
+    """An engine that does not care gives the same; of one that does, each way round weighs alike."""
+    image = scene(96, 144, targets=12)
+    plain = Detector(make_engine(size=size, dtype=dtype)).detect(image)
+    for views in (1, 2, 4):
+        engine = make_engine(size=size, dtype=dtype)
+        found = Detector(engine, views=views).detect(image)
+        np.testing.assert_allclose(found.probability, plain.probability, atol=1e-6)
+        assert blobs(found) == blobs(plain) != []
+        assert found.probability.dtype == np.float32 and engine.kinds == {np.dtype(dtype).name}
+        assert len(engine.shapes) % views == 0
+
+    def leaning(pixels: NDArray[np.uint8], views: int) -> NDArray[np.float32]:
+        return Detector(Leaning(make_engine(size=size)), views=views).probability(Preprocessor()(pixels))
+
+    one, two, four = (leaning(image, views) for views in (1, 2, 4))
+    np.testing.assert_allclose(two, (one + leaning(image[::-1, ::-1], 1)[::-1, ::-1]) / 2, atol=1e-6)
+    mirrored = (leaning(image[:, ::-1], 1)[:, ::-1] + leaning(image[::-1], 1)[::-1]) / 2
+    np.testing.assert_allclose(four, (two + mirrored) / 2, atol=1e-6)
+    assert np.abs(one - two).max() > 0.1 and np.abs(two - four).max() > 0.01
+    # What is seen every way round does not depend on which way round it comes.
+    np.testing.assert_allclose(leaning(image[:, ::-1], 4)[:, ::-1], four, atol=1e-6)
+
+
 def test_threshold_is_the_models_own_unless_given(make_engine: MakeEngine) -> None:
     engine = make_engine()
     engine.info = engine.info.replace(threshold=0.9)
@@ -271,6 +314,8 @@ def test_the_frame_and_the_map_are_not_changed(make_engine: MakeEngine) -> None:
         ({"polarity": "blue"}, "polarity"),
         ({"resize": (0, 10)}, "resize"),
         ({"overlap": -1}, "overlap"),
+        ({"views": 3}, "views 3: must be 1, 2 or 4"),
+        ({"views": 0}, "views"),
         ({"ignore": np.zeros((3, 4, 5), np.bool_)}, "ignore"),
     ],
 )

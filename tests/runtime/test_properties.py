@@ -72,6 +72,7 @@ def check(detection: Detection) -> None:
     min_area=st.integers(1, 5),
     mode=st.sampled_from(["range", "local"]),
     polarity=st.sampled_from(["white-hot", "black-hot"]),
+    views=st.sampled_from([1, 2, 4]),
 )
 def test_targets_lie_in_the_frame_and_make_up_the_mask(
     make_engine: Callable[..., Any],
@@ -81,9 +82,15 @@ def test_targets_lie_in_the_frame_and_make_up_the_mask(
     min_area: int,
     mode: str,
     polarity: str,
+    views: int,
 ) -> None:
     detector = Detector(
-        make_engine(), threshold=threshold, connectivity=connectivity, min_area=min_area, polarity=polarity
+        make_engine(),
+        threshold=threshold,
+        connectivity=connectivity,
+        min_area=min_area,
+        polarity=polarity,
+        views=views,
     )
     detection = detector.detect(Preprocessor(mode=mode)(raw))
     check(detection)
