@@ -1,9 +1,10 @@
 """What one recipe gains over another on images that neither trained on, with intervals of the difference.
 
-    python benchmarks/gains.py SIRST --before CHECKPOINT ... --after CHECKPOINT ...
+    python benchmarks/gains.py SIRST --before CHECKPOINT ... --after CHECKPOINT ... [--views N]
 
 As many checkpoints on each side, of the same folds; which one a checkpoint held out stands in its record. Prints the
-rows of a table.
+rows of a table. With --views, those after look at each frame in as many ways round as `irdet infer --views`: the same
+checkpoints before and after then tell what that gives.
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-from folds import SQUARE, Part, interval, read_checkpoints, resampled
+from folds import SQUARE, Part, interval, looking, read_checkpoints, resampled
 
 from irdet.cli.console import progress
 from irdet.models import LoadedModel
@@ -24,15 +24,16 @@ from irdet.training.recipe import Recipe
 METRICS = {"iou": ".3f", "niou": ".3f", "pd": ".3f", "fa": ".0f"}
 
 
-def held_out(models: dict[int, LoadedModel], sirst: Path) -> tuple[Part, Part]:
+def held_out(models: dict[int, LoadedModel], sirst: Path, views: int) -> tuple[Part, Part]:
     """Runs each network on the images that it held out; returns them at native size, and stretched."""
     native, square = Part("native size"), Part(f"{SQUARE}x{SQUARE}")
     for fold, model in sorted(models.items()):
         data = load_training_data(sirst, None, Recipe(fold=fold))
+        detector = looking(model, views)
         with progress(f"fold {fold}", len(data.validation)) as advance:
             for name, frame in zip(data.validation_names, data.validation, strict=True):
-                native.add(model, frame, name, fold)
-                square.add(model, stretch(frame, SQUARE), name, fold)
+                native.add(detector, frame, name, fold)
+                square.add(detector, stretch(frame, SQUARE), name, fold)
                 advance()
     return native, square
 
@@ -58,13 +59,15 @@ def main() -> None:
     parser.add_argument("sirst", type=Path)
     parser.add_argument("--before", type=Path, nargs="+", required=True)
     parser.add_argument("--after", type=Path, nargs="+", required=True)
+    parser.add_argument("--views", type=int, default=1, help="ways round in which those after look at each frame")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
     names, models = zip(*(read_checkpoints(paths) for paths in (arguments.before, arguments.after)), strict=True)
     if set(models[0]) != set(models[1]):
         raise SystemExit(f"the folds differ: {sorted(models[0])} before, {sorted(models[1])} after")
     print(f"{names[0]} to {names[1]}, folds {', '.join(map(str, sorted(models[0])))}")
-    for line in rows(*(held_out(one, arguments.sirst) for one in models)):
+    for line in rows(
+        *(held_out(one, arguments.sirst, views) for one, views in zip(models, (1, arguments.views), strict=True))
+    ):
         print(line)
 
 

@@ -202,8 +202,10 @@ def test_video(  # type: ignore[no-untyped-def]
     assert (figures["threshold"], figures["resize"], figures["model_precision"]) == (0.5, None, "fp32")
     assert json.loads(Path("runs/eval/one/video.json").read_text())["clips"] == figures["clips"]
 
-    result = irdet_command("eval", "--video", one, "--model", model, "--fps", 5, "--json", "--quiet")
-    (slow,) = json.loads(result.out)["clips"]
+    result = irdet_command("eval", "--video", one, "--model", model, "--fps", 5, "--json", "--quiet", "--views", 2)
+    turned = json.loads(result.out)
+    assert (figures["views"], turned["views"]) == (1, 2)
+    (slow,) = turned["clips"]
     assert slow["detections"]["false_per_hour"] == pytest.approx(3600 / 4), "of 20 frames at 5 a second"
 
     arguments = ["eval", "--video", tmp_path / "clips", "--model", model, "--tracker", "confirm=5", "--stabilise"]
