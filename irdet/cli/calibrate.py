@@ -93,15 +93,16 @@ def calibrate(
     )
     correction = None if nuc is None else correction_of.read_correction(nuc)
     if cold is not None and hot is not None:
-        correction = correction_of.two_point(*(correction_of.mean_frame(_frames(one, taken)) for one in (cold, hot)))
+        means = (correction_of.mean_frame(_frames(one, taken, quiet)) for one in (cold, hot))
+        correction = correction_of.two_point(*means)
     if shutter is not None:
-        mean = correction_of.mean_frame(_frames(shutter, taken))
+        mean = correction_of.mean_frame(_frames(shutter, taken, quiet))
         correction = (correction or correction_of.identity(mean.shape)).with_shutter(mean)
     if scene is not None:
         known = correction
         counts = (
             frame.astype(np.float32) if known is None else known.apply(frame.astype(np.float32), scene)
-            for frame in _frames(scene, taken)
+            for frame in _frames(scene, taken, quiet)
         )
         bad = correction_of.find_bad(counts)
         correction = (correction or correction_of.identity(bad.shape)).with_bad(bad)
@@ -128,9 +129,9 @@ def calibrate(
         )
 
 
-def _frames(source: str, options: SourceOptions) -> Iterator[NDArray[np.generic]]:
-    """Yields the raw grey frames of a source."""
-    from irdet.cli.console import tell_skipped
+def _frames(source: str, options: SourceOptions, quiet: bool) -> Iterator[NDArray[np.generic]]:
+    """Yields the raw grey frames of a source, and shows how far it is."""
+    from irdet.cli.console import progress, tell_skipped
     from irdet.core.frame import to_grey
     from irdet.runtime.sources import open_source, redacted
 
@@ -138,5 +139,7 @@ def _frames(source: str, options: SourceOptions) -> Iterator[NDArray[np.generic]
         if frames.live and options.limit is None:
             raise UsageError(f"{redacted(source)} never ends: add --limit N")
         frames.skipped.listen(tell_skipped)
-        for frame in frames:
-            yield to_grey(frame.pixels, f"{frame.name} (frame {frame.index})")
+        with progress(f"reading {frames.name}", frames.length, quiet) as advance:
+            for frame in frames:
+                yield to_grey(frame.pixels, f"{frame.name} (frame {frame.index})")
+                advance()

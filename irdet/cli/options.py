@@ -69,6 +69,13 @@ def finite(parameter: typer.CallbackParam, value: float | None) -> float | None:
     return value
 
 
+def _above_zero(parameter: typer.CallbackParam, value: float | None) -> float | None:
+    """Refuses what is no length: nothing lies closer than 0."""
+    if value is not None and finite(parameter, value) is not None and value <= 0:
+        raise UsageError(f"{parameter.opts[0]} {value:g}: must be above 0")
+    return value
+
+
 def one_model(argument: _Named | None, option: _Named | None) -> _Named | None:
     """Returns the model that was named, as the argument or as its option; None where it was not.
 
@@ -137,8 +144,7 @@ DistanceOption = Annotated[
     float | None,
     typer.Option(
         "--distance",
-        min=0.0,
-        callback=finite,
+        callback=_above_zero,
         help="A target is found when centroids lie closer than this, px.",
         show_default="3",
     ),

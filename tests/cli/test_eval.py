@@ -232,6 +232,7 @@ def test_video_misused(irdet_command, arguments: list[object], tmp_path: Path) -
         ([*arguments, "--fps", "0"], "--fps 0"),
         ([*arguments, "--fps", "nan"], "--fps nan: give a finite number"),
         ([*arguments, "--distance", "nan"], "--distance nan: give a finite number"),
+        ([*arguments, "--distance", "0"], "--distance 0: must be above 0"),
         ([*model, "--video", clip], "bare.csv is not there"),
         ([*model, "--video", clip, "--truth", model[1], "--tracker", "gait=4"], "did you mean gate?"),
     ):

@@ -253,10 +253,13 @@ def test_command(camera: Camera, tmp_path: Path, irdet_command: Any) -> None:
     assert json.loads(result.out)["bad_pixels"] == 12
     assert irdet_command("calibrate", file, "--shutter", shutter).code == 2
     (shutter / "99.png").write_bytes(b"no image")
-    result = irdet_command("calibrate", tmp_path / "b.npz", "--shutter", shutter)
+    result = irdet_command("calibrate", tmp_path / "b.npz", "--shutter", shutter, "--quiet")
     assert result.code == 0 and "99.png" in result.err and result.err.count("\n") == 1, "what is left out is told"
     result = irdet_command("calibrate", file, "--nuc", file, "--shutter", shutter, "--scene", scene, "--exist-ok")
     assert result.code == 0 and "80x60 px, 12 bad" in result.out, result.err
+
+    again = ("calibrate", file, "--scene", scene, "--exist-ok")
+    assert "reading scene" in irdet_command(*again).err and irdet_command(*again, "--quiet").err == ""
 
     arguments = ["infer", scene, "--model", "tophat", "--nuc", file, "--normalise", "local", "--no-video", "--json"]
     result = irdet_command(*arguments, "--output", tmp_path / "out")
