@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,7 @@ from irdet.cli.options import (
     NameOption,
     QuietOption,
     ThreadsOption,
+    ViewsOption,
     finite,
 )
 from irdet.core.errors import IrdetError, MissingDependency, UsageError
@@ -93,6 +95,7 @@ def bench(
         typer.Option("--idle-ms", min=0.0, callback=finite, help="Rest between two frames, as a camera gives it."),
     ] = 0.0,
     targets: Annotated[int, typer.Option("--targets", min=0, help="Bright spots in each frame.")] = 3,
+    views: ViewsOption = 1,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -150,6 +153,15 @@ def bench(
         raise UsageError(f"{', '.join(sorted(twice))} is named twice")
     if export_times is not None and export_times.is_dir():
         raise UsageError(f"--export-times {export_times}: is a folder, not a file")
+    options = BenchOptions(
+        batch=batch,
+        warmup=warmup,
+        duration=duration,
+        iterations=iterations,
+        idle=1e-3 * idle_ms,
+        targets=targets,
+        views=views,
+    )
     dataset = None if data is None else load_dataset(data, split)
     accuracy: dict[str, MetricsResult] = {}
     fresh: dict[str, FreshRun] = {}
@@ -159,25 +171,17 @@ def bench(
             file, _, where = one.rpartition("@")
             model, on = (file, where) if file and where in DEVICES else (one, device)
             opened.append((one, closing.enter_context(open_engine(model, device=on, threads=threads))))
+            options = replace(options, size=imgsz or _size(opened[0][1]))
             if not no_fresh:
-                fresh[one] = run_fresh(model, on, threads, imgsz or _size(opened[0][1]), targets)
+                fresh[one] = run_fresh(model, on, threads, options.size, targets, views)
         if not quiet:
             for one, which in opened:
                 for note in which.notes:
                     say(f"{one}: {note}")
-        options = BenchOptions(
-            size=imgsz or _size(opened[0][1]),
-            batch=batch,
-            warmup=warmup,
-            duration=duration,
-            iterations=iterations,
-            idle=1e-3 * idle_ms,
-            targets=targets,
-        )
         # Before the minutes that measuring takes: a folder that cannot be made is told first.
         folder = new_run("bench", name or Path(named[0]).stem.partition("@")[0], exist_ok)
         if dataset is not None:
-            accuracy = _accuracy(opened, dataset, quiet)
+            accuracy = _accuracy(opened, dataset, views, quiet)
         with progress("measuring", ROUNDS, quiet) as advance:
             found = run(opened, options, fresh=fresh, accuracy=accuracy, advance=advance)
 
@@ -207,7 +211,9 @@ def _size(engine: BaseEngine) -> tuple[int, int]:
     return engine.info.width or width, engine.info.height or height
 
 
-def _accuracy(engines: list[tuple[str, BaseEngine]], dataset: Dataset, quiet: bool) -> dict[str, MetricsResult]:
+def _accuracy(
+    engines: list[tuple[str, BaseEngine]], dataset: Dataset, views: int, quiet: bool
+) -> dict[str, MetricsResult]:
     from irdet.cli.console import progress
     from irdet.evaluation.evaluate import evaluate
     from irdet.runtime.detector import Detector
@@ -215,7 +221,7 @@ def _accuracy(engines: list[tuple[str, BaseEngine]], dataset: Dataset, quiet: bo
     found = {}
     for name, engine in engines:
         with progress(f"accuracy of {name}", len(dataset), quiet) as advance:
-            found[name] = evaluate(Detector(engine), dataset, progress=advance).metrics
+            found[name] = evaluate(Detector(engine, views=views), dataset, progress=advance).metrics
     return found
 
 
@@ -224,9 +230,10 @@ def _show(bench: Bench) -> None:
 
     width, height = bench.options.size
     spots = counted(bench.options.targets, "bright spot")
+    seen = "" if bench.options.views == 1 else f", looked at in {bench.options.views} ways round"
     for kind, title in (
         ("engine", "Engine alone, array to array, ms"),
-        ("end_to_end", f"End to end, frame of {width}x{height} px with {spots} to targets, ms"),
+        ("end_to_end", f"End to end, frame of {width}x{height} px with {spots} to targets{seen}, ms"),
     ):
         rows = []
         for one, against in zip(bench.results, bench.ratios(kind), strict=True):

@@ -126,8 +126,6 @@ class Detector:
             raise UsageError(f"resize {resize[0]}x{resize[1]}: both sides must be at least 1 px")
         if overlap < 0:
             raise UsageError(f"overlap {overlap}: must not be negative")
-        if views not in VIEWS:
-            raise UsageError(f"views {views}: must be {', '.join(map(str, VIEWS[:-1]))} or {VIEWS[-1]}")
         self.engine = engine
         self.min_area = min_area
         self.max_area = max_area
@@ -136,7 +134,7 @@ class Detector:
         self.polarity = polarity
         self.resize = resize
         self.overlap = overlap
-        self.views = views
+        self.views = check_views(views)
 
     def detect(self, frame: Frame | NDArray[np.generic]) -> Detection:
         """Finds the targets in one frame.
@@ -230,6 +228,13 @@ class Detector:
 
     def _seen(self, batch: Pixels) -> NDArray[np.float32]:
         return self.engine.run(np.ascontiguousarray(batch)[:, None])[:, 0]
+
+
+def check_views(views: int) -> int:
+    """Returns the number of views; raises UsageError where a frame cannot be looked at in so many ways round."""
+    if views not in VIEWS:
+        raise UsageError(f"views {views}: must be {', '.join(map(str, VIEWS[:-1]))} or {VIEWS[-1]}")
+    return views
 
 
 def _resized(pixels: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:

@@ -60,7 +60,8 @@ def test_json_and_a_fresh_process(irdet_command: Callable[..., Any], tmp_path: P
 
 def test_gates(bench: Callable[..., Any], tmp_path: Path) -> None:
     data = _data(tmp_path / "data")
-    assert bench("tophat", "--max-p99-ms", "10000", "--data", data, "--min-iou", "0").code == 0
+    passed = bench("tophat", "--max-p99-ms", "10000", "--data", data, "--min-iou", "0", "--views", "2")
+    assert passed.code == 0 and "looked at in 2 ways round" in passed.out
     slow = bench("tophat", "--max-p99-ms", "0.0001", "--quiet")
     assert slow.code == 1 and "more than --max-p99-ms 0.0001" in slow.err and slow.err.count("\n") == 1
     bad = bench("tophat", "--data", data, "--min-iou", "1.01", "--quiet")
@@ -72,6 +73,7 @@ def test_gates(bench: Callable[..., Any], tmp_path: Path) -> None:
     ("words", "told"),
     [
         (("--min-iou", "0.5"), "add --data"),
+        (("--views", "3"), "views 3: must be 1, 2 or 4"),
         (("--split", "test"), "--split is about labelled frames: add --data"),
         (("tophat", "tophat"), "named twice"),
         (("tophat", "-m", "tophat"), "named twice"),

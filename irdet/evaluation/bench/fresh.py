@@ -37,13 +37,17 @@ class FreshRun:
     peak_memory: int
 
 
-def run_fresh(model: str, device: str, threads: int | None, size: tuple[int, int], targets: int) -> FreshRun:
+def run_fresh(
+    model: str, device: str, threads: int | None, size: tuple[int, int], targets: int, views: int = 1
+) -> FreshRun:
     """Opens a model in a new process and runs some frames of `size` (width, height) with so many bright spots.
+
+    Each is looked at in so many ways round.
 
     Raises:
         IrdetError: The process failed; gives its last line.
     """
-    numbers = [str(number) for number in (threads or 0, *size, targets)]
+    numbers = [str(number) for number in (threads or 0, *size, targets, views)]
     words = python(_PROGRAM, model, device, *numbers)
     try:
         done = subprocess.run(  # noqa: S603 - our own module in our own interpreter
@@ -73,17 +77,19 @@ def peak_memory() -> int:
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
-def main(model: str, device: str, threads: str, width: str, height: str, targets: str, started: str) -> None:
+def main(
+    model: str, device: str, threads: str, width: str, height: str, targets: str, views: str, started: str
+) -> None:
     """Measures in this process; `started` is the parent's monotonic clock when it made this process."""
     size = int(width), int(height)
     try:
-        print(json.dumps(_measure(model, device, int(threads), size, int(targets), float(started))))
+        print(json.dumps(_measure(model, device, int(threads), size, int(targets), int(views), float(started))))
     except IrdetError as failure:
         sys.exit(str(failure))
 
 
 def _measure(
-    model: str, device: str, threads: int, size: tuple[int, int], targets: int, started: float
+    model: str, device: str, threads: int, size: tuple[int, int], targets: int, views: int, started: float
 ) -> dict[str, float]:
     from irdet.core.frame import Preprocessor
     from irdet.engines import open_engine
@@ -95,7 +101,7 @@ def _measure(
     opening = time.monotonic()
     with open_engine(model, device=device, threads=threads or None) as engine:
         opened = time.monotonic()
-        detector = Detector(engine)
+        detector = Detector(engine, views=views)
         detector.detect(Preprocessor()(raw))
         done = time.monotonic()
         for _ in range(3):

@@ -23,7 +23,7 @@ from irdet.evaluation.bench.fresh import FreshRun
 from irdet.evaluation.bench.power import Meter, Sensor, find_sensor, metered
 from irdet.evaluation.bench.samples import Ratio, Samples, collect, ratio
 from irdet.metrics.accumulator import MetricsResult
-from irdet.runtime.detector import Detector
+from irdet.runtime.detector import Detector, check_views
 
 #: Stages of a frame, as `Detection.times` has them.
 STAGES = ("preprocess", "inference", "targets")
@@ -50,6 +50,7 @@ class BenchOptions:
         iterations: Iterations of each kind, at least.
         idle: Seconds of rest between two frames, as a camera gives them to a device.
         targets: Bright spots in each frame: each that is found takes time. 98 in 100 of SIRST's frames hold at most 3.
+        views: Ways round in which each frame is looked at, end to end.
     """
 
     size: tuple[int, int] = (640, 512)
@@ -59,6 +60,7 @@ class BenchOptions:
     iterations: int = 10
     idle: float = 0.0
     targets: int = 3
+    views: int = 1
 
     def __post_init__(self) -> None:
         """Refuses values that cannot be."""
@@ -66,6 +68,7 @@ class BenchOptions:
             raise UsageError("size, batch and iterations must be at least 1")
         if min(self.warmup, self.duration, self.idle, self.targets) < 0:
             raise UsageError("warm-up, duration, idle time and targets must not be negative")
+        check_views(self.views)
 
 
 @dataclass(frozen=True, eq=False)
@@ -296,7 +299,7 @@ def _runner(name: str, engine: BaseEngine, options: BenchOptions, root: Path) ->
     frame = pad_to_multiple(own.of_type(engine.dtype), info.stride)
     batch = np.ascontiguousarray(np.broadcast_to(frame, (options.batch, 1, *frame.shape)))
     sensor = find_sensor(engine.device != "cpu", root)
-    return _Runner(name, engine, Detector(engine), batch, raws, sensor, options.idle)
+    return _Runner(name, engine, Detector(engine, views=options.views), batch, raws, sensor, options.idle)
 
 
 def _measured(runner: _Runner, fresh: Mapping[str, FreshRun], accuracy: Mapping[str, MetricsResult]) -> Measured:

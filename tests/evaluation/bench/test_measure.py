@@ -87,7 +87,7 @@ class Bright(Counting):
     """Counts the pixels far brighter than a made background in what comes end to end, one frame at a time."""
 
     def _compute(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        if len(batch) == 1:
+        if len(batch) == 1:  # end to end
             self._log.append(("bright", (int((batch > 0.55).sum()),)))
         return np.zeros_like(batch)
 
@@ -100,19 +100,26 @@ def test_frames_hold_as_many_targets_as_asked(targets: int, least: int, most: in
     assert log and all(least <= pixels[0] <= most for _, pixels in log)
 
 
+def test_a_frame_is_looked_at_in_as_many_ways_round_as_asked() -> None:
+    logs: dict[int, list[tuple[str, tuple[int, ...]]]] = {1: [], 4: []}
+    for views, log in logs.items():
+        bench([("a", Bright(log, "a"))], replace(QUICK, batch=2, duration=0.0, warmup=0.0, iterations=10, views=views))
+    assert len(logs[4]) == 4 * len(logs[1]) > 0
+
+
 def test_misuse() -> None:
     log: list[tuple[str, tuple[int, ...]]] = []
     with pytest.raises(UsageError, match="at most 4 frames"):
         bench([("a", Counting(log, "a"))], BenchOptions(batch=5))
     with pytest.raises(UsageError, match="each of them once"):
         bench([("a", Counting(log, "a"))] * 2, QUICK)
-    for wrong in ({"size": (0, 4)}, {"batch": 0}, {"idle": -1.0}, {"targets": -1}):
+    for wrong in ({"size": (0, 4)}, {"batch": 0}, {"idle": -1.0}, {"targets": -1}, {"views": 3}):
         with pytest.raises(UsageError):
             BenchOptions(**wrong)
 
 
 def test_a_fresh_process_tells_start_and_memory() -> None:
-    fresh = run_fresh("tophat", "cpu", 1, (96, 72), 3)
+    fresh = run_fresh("tophat", "cpu", 1, (96, 72), 3, views=2)
     assert 0 < fresh.first < fresh.start_to_result < 60 and fresh.load > 0
     assert 10 << 20 < fresh.peak_memory < 1 << 30
     assert peak_memory() > 10 << 20
