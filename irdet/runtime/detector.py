@@ -28,9 +28,9 @@ TILE_BATCH = 4
 #: How many ways round a frame may be looked at.
 VIEWS = (1, 2, 4)
 
-#: Axes of [N, H, W] along which each view is turned over: as it is, by half a turn, left to right, top to bottom. The
-#: frame keeps its shape in all of them, so that an engine of a fixed size takes them, too.
-_VIEWS: tuple[tuple[int, ...], ...] = ((), (1, 2), (2,), (1,))
+#: Axes along which each view is turned over: as it is, by half a turn, left to right, top to bottom. A frame keeps its
+#: shape in all of them, so that an engine of a fixed size takes them, too.
+_VIEWS: tuple[tuple[int, ...], ...] = ((), (0, 1), (1,), (0,))
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,6 +197,18 @@ class Detector:
             pixels = frame.of_type(self.engine.dtype)
         if self.polarity == "black-hot":
             pixels = pixels.dtype.type(255 if pixels.dtype == np.uint8 else 1) - pixels
+        probability, seconds = self._look(pixels)
+        if self.views > 1:
+            others = [(axes, *self._look(np.flip(pixels, axes))) for axes in _VIEWS[1 : self.views]]
+            maps = [probability, *(np.flip(seen, axes) for axes, seen, _ in others)]
+            probability = np.asarray(np.mean(maps, axis=0), np.float32)
+            seconds += sum(spent for _, _, spent in others)
+        if probability.shape != shape:
+            probability = _resized(probability, shape[::-1])
+        return probability, seconds
+
+    def _look(self, pixels: Pixels) -> tuple[NDArray[np.float32], float]:
+        """Pads or tiles pixels [H, W] as the engine wants them; returns their map and the seconds in the engine."""
         height, width = pixels.shape
         info = self.engine.info
         (low, narrow), (high, wide) = self.engine.sides or ((1, 1), (sys.maxsize, sys.maxsize))
@@ -204,12 +216,7 @@ class Detector:
         size = (info.height or min(padded.shape[0], high), info.width or min(padded.shape[1], wide))
         start = time.perf_counter()
         whole = self._run(padded[None])[0] if size == padded.shape else self._tiled(padded, size)
-        seconds = time.perf_counter() - start
-
-        probability = whole[:height, :width]
-        if probability.shape != shape:
-            probability = _resized(probability, shape[::-1])
-        return probability, seconds
+        return whole[:height, :width], time.perf_counter() - start
 
     def _tiled(self, pixels: Pixels, size: tuple[int, int]) -> NDArray[np.float32]:
         plan = tiles(pixels.shape, size, self.overlap, self.engine.info.stride)
@@ -222,11 +229,7 @@ class Detector:
         return whole
 
     def _run(self, batch: Pixels) -> NDArray[np.float32]:
-        """Runs [N, H, W] and returns [N, H, W]: the mean over the views, each turned back."""
-        seen = [np.flip(self._seen(np.flip(batch, axes)), axes) for axes in _VIEWS[: self.views]]
-        return seen[0] if len(seen) == 1 else np.mean(seen, axis=0, dtype=np.float32)
-
-    def _seen(self, batch: Pixels) -> NDArray[np.float32]:
+        """Runs [N, H, W] and returns [N, H, W]."""
         return self.engine.run(np.ascontiguousarray(batch)[:, None])[:, 0]
 
 

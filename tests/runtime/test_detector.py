@@ -215,7 +215,7 @@ class Leaning:
 
     def run(self, batch: Pixels) -> NDArray[np.float32]:
         height, width = batch.shape[2:]
-        lean = np.linspace(1, 0.5, width)[None] * np.linspace(1, 0.7, height)[:, None]
+        lean = np.linspace(1, 0.2, width)[None] * np.linspace(1, 0.1, height)[:, None]
         return (self.engine.run(batch) * lean).astype(np.float32)
 
 
@@ -225,12 +225,13 @@ def test_views_are_turned_back_and_their_mean_counts(
     make_engine: MakeEngine, size: tuple[int, int] | None, dtype: type[np.uint8]
 ) -> None:
     """An engine that does not care gives the same; of one that does, each way round weighs alike."""
-    image = scene(96, 144, targets=12)
+    image = scene(91, 140, targets=12)  # each view is padded to the stride by itself, as a frame that comes so
     plain = Detector(make_engine(size=size, dtype=dtype)).detect(image)
     for views in (1, 2, 4):
         engine = make_engine(size=size, dtype=dtype)
         found = Detector(engine, views=views).detect(image)
-        np.testing.assert_allclose(found.probability, plain.probability, atol=1e-6)
+        inside = (slice(6, -6), slice(6, -6))  # beyond, the engine sees the padding
+        np.testing.assert_allclose(found.probability[inside], plain.probability[inside], atol=1e-6)
         assert blobs(found) == blobs(plain) != []
         assert found.probability.dtype == np.float32 and engine.kinds == {np.dtype(dtype).name}
         assert len(engine.shapes) % views == 0
