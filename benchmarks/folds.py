@@ -111,27 +111,28 @@ def read_checkpoints(paths: Sequence[Path]) -> tuple[str, dict[int, LoadedModel]
     return names[0], {int(one["fold"]): model for one, model in zip(recipes, models, strict=True)}
 
 
-def looking(model: LoadedModel, views: int = 1) -> Detector:
+def looking(model: LoadedModel, views: int) -> Detector:
     """A detector with the network in torch, as it was trained, on one thread."""
     return Detector(TorchEngine(model, "cpu", threads=1), views=views)
 
 
-def held_out(models: Mapping[int, LoadedModel], sirst: Path, free: Path, views: int = 1) -> tuple[Part, Part, Part]:
-    """Runs each network on what it held out; returns the frames at native size, stretched, and target-free ones."""
-    native, square, empty = Part("native size"), Part(f"{SQUARE}x{SQUARE}"), Part("target-free")
+def held_out(models: Mapping[int, LoadedModel], sirst: Path, free: Path) -> dict[int, tuple[Part, Part, Part]]:
+    """Runs each network on what it held out: the frames at native size, stretched, and target-free ones, by views."""
+    parts = {views: (Part("native size"), Part(f"{SQUARE}x{SQUARE}"), Part("target-free")) for views in VIEWS}
     for fold, model in models.items():
         data: TrainingData = load_training_data(sirst, free, Recipe(fold=fold))
         if not held_out_alike(model.info, fold, data):
             raise SystemExit(f"the checkpoint of fold {fold} held other frames out, or was trained on other data")
-        detector = looking(model, views)
-        with progress(f"fold {fold}, views {views}", len(data.validation)) as advance:
-            for name, frame in zip(data.validation_names, data.validation, strict=True):
-                native.add(detector, frame, name, fold)
-                square.add(detector, stretch(frame, SQUARE), name, fold)
-                advance()
-        for index, frame in enumerate(data.free_validation):
-            empty.add(detector, frame, f"{fold}-{index}", fold)
-    return native, square, empty
+        for views, (native, square, empty) in parts.items():
+            detector = looking(model, views)
+            with progress(f"fold {fold}, views {views}", len(data.validation)) as advance:
+                for name, frame in zip(data.validation_names, data.validation, strict=True):
+                    native.add(detector, frame, name, fold)
+                    square.add(detector, stretch(frame, SQUARE), name, fold)
+                    advance()
+            for index, frame in enumerate(data.free_validation):
+                empty.add(detector, frame, f"{fold}-{index}", fold)
+    return parts
 
 
 def draw(path: Path, named: dict[str, Curves]) -> None:
@@ -237,7 +238,7 @@ def main() -> None:
     parser.add_argument("checkpoints", type=Path, nargs="+")
     arguments = parser.parse_args()
     recipe, models = read_checkpoints(arguments.checkpoints)
-    parts = {views: held_out(models, arguments.sirst, arguments.free, views) for views in VIEWS}
+    parts = held_out(models, arguments.sirst, arguments.free)
     (DOCS / "folds.md").write_text(page(recipe, parts), encoding="utf-8")
     draw(DOCS / "folds.png", {part.title: part.curves() for part in parts[1][:2]})
 

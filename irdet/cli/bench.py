@@ -226,11 +226,11 @@ def _accuracy(
 
 
 def _show(bench: Bench) -> None:
-    from irdet.cli.console import counted, out, print_table
+    from irdet.cli.console import counted, out, print_table, ways_round
 
     width, height = bench.options.size
     spots = counted(bench.options.targets, "bright spot")
-    seen = "" if bench.options.views == 1 else f", looked at in {bench.options.views} ways round"
+    seen = ways_round(bench.options.views)
     for kind, title in (
         ("engine", "Engine alone, array to array, ms"),
         ("end_to_end", f"End to end, frame of {width}x{height} px with {spots} to targets{seen}, ms"),

@@ -50,6 +50,11 @@ def tell_skipped(one: Skipped) -> None:
     say(f"skipped: {one.reason}")
 
 
+def ways_round(views: int) -> str:
+    """How frames were looked at, to follow their size; nothing where as they come."""
+    return "" if views == 1 else f", looked at in {views} ways round"
+
+
 def counted(number: int, what: str) -> str:
     """Returns a number of things in words: `1 frame`, `2 frames`."""
     return f"{number} {what}{'' if number == 1 else 's'}"

@@ -21,7 +21,7 @@ from irdet.cli.options import (
     ThreadsOption,
     ThresholdOption,
     ViewsOption,
-    finite,
+    above_zero,
 )
 from irdet.cli.source_options import NormaliseOption, NucOption, made_preprocessor
 from irdet.cli.track_options import StabiliseOption, TrackerOption, tracker_options
@@ -64,8 +64,7 @@ def eval_(
         float | None,
         typer.Option(
             "--fps",
-            min=0.0,
-            callback=finite,
+            callback=above_zero,
             help="Frame rate, to tell false targets per hour; a video tells its own.",
             show_default=False,
         ),
@@ -135,8 +134,6 @@ def eval_(
     )
     if wrong := next((name for name, value in foreign.items() if value is not None), None):
         raise UsageError(f"{wrong} is about {what}, and what is measured is {other}")
-    if fps == 0:
-        raise UsageError("--fps 0: must be above 0")
     if nuc is not None and resize is not None and video is None:
         raise UsageError("--nuc is of the camera's own size: leave --resize out")
     level = None if threshold is None else parse_threshold(threshold)
@@ -220,6 +217,8 @@ def _per_hour(evaluation: Evaluation, fps: float | None) -> dict[str, Any]:
 
 
 def _rows(evaluation: Evaluation, fps: float | None) -> list[tuple[str, str]]:
+    from irdet.cli.console import ways_round
+
     metrics, curves = evaluation.metrics, evaluation.curves
     size = "native" if evaluation.resize is None else "resized to {}x{}, masks too".format(*evaluation.resize)
 
@@ -228,10 +227,9 @@ def _rows(evaluation: Evaluation, fps: float | None) -> list[tuple[str, str]]:
         return "no interval" if math.isnan(low) else f"{low:.4f} to {high:.4f} at 95 %"
 
     vanished = f" ({evaluation.vanished} fewer than at native size)" if evaluation.vanished else ""
-    seen = "" if evaluation.views == 1 else f", looked at in {evaluation.views} ways round"
     rows = [
         ("threshold", f"{metrics.threshold:g}"),
-        ("size", size + seen),
+        ("size", size + ways_round(evaluation.views)),
         ("images", f"{metrics.images}"),
         ("targets", f"{metrics.targets}{vanished}"),
         ("IoU", f"{metrics.iou:.4f} ({interval('iou')})"),

@@ -49,7 +49,7 @@ def measure_video(
     Raises:
         IrdetError: A clip or a truth cannot be used.
     """
-    from irdet.cli.console import counted, print_json, print_table, progress, say
+    from irdet.cli.console import counted, print_json, print_table, progress, say, ways_round
     from irdet.core.files import write_text
     from irdet.core.threshold import threshold_record
     from irdet.evaluation.video import evaluate_clip, read_truth, total
@@ -102,8 +102,8 @@ def measure_video(
         print_json({**figures, "files": [file]})
         return
     size = "" if detector.resize is None else ", resized to {}x{}".format(*detector.resize)
-    seen = "" if detector.views == 1 else f", {detector.views} views"
-    how = f"{info.precision}, {detector.engine.runtime}, threshold {detector.threshold:g}{size}{seen}"
+    size += ways_round(detector.views)
+    how = f"{info.precision}, {detector.engine.runtime}, threshold {detector.threshold:g}{size}"
     title = f"{info.variant} on {counted(len(clips), 'clip')} ({how})"
     print_table(f"{title}: targets of single frames", [_detected(score) for score in scores], _DETECTED)
     print_table("Confirmed tracks", [_tracked(score) for score in scores], _TRACKED)

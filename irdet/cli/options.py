@@ -69,9 +69,10 @@ def finite(parameter: typer.CallbackParam, value: float | None) -> float | None:
     return value
 
 
-def _above_zero(parameter: typer.CallbackParam, value: float | None) -> float | None:
-    """Refuses what is no length: nothing lies closer than 0."""
-    if value is not None and finite(parameter, value) is not None and value <= 0:
+def above_zero(parameter: typer.CallbackParam, value: float | None) -> float | None:
+    """Refuses what neither a length nor a rate can be: 0 and less, `nan` and `inf`."""
+    value = finite(parameter, value)
+    if value is not None and value <= 0:
         raise UsageError(f"{parameter.opts[0]} {value:g}: must be above 0")
     return value
 
@@ -144,7 +145,7 @@ DistanceOption = Annotated[
     float | None,
     typer.Option(
         "--distance",
-        callback=_above_zero,
+        callback=above_zero,
         help="A target is found when centroids lie closer than this, px.",
         show_default="3",
     ),

@@ -28,9 +28,9 @@ TILE_BATCH = 4
 #: How many ways round a frame may be looked at.
 VIEWS = (1, 2, 4)
 
-#: Axes along which each view is turned over: as it is, by half a turn, left to right, top to bottom. A frame keeps its
-#: shape in all of them, so that an engine of a fixed size takes them, too.
-_VIEWS: tuple[tuple[int, ...], ...] = ((), (0, 1), (1,), (0,))
+#: Axes along which a frame is turned over for each view after the first: by half a turn, left to right, top to
+#: bottom. It keeps its shape, so that an engine of a fixed size takes it, too.
+_TURNS = ((0, 1), (1,), (0,))
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,11 +198,11 @@ class Detector:
         if self.polarity == "black-hot":
             pixels = pixels.dtype.type(255 if pixels.dtype == np.uint8 else 1) - pixels
         probability, seconds = self._look(pixels)
+        for axes in _TURNS[: self.views - 1]:
+            turned, spent = self._look(np.flip(pixels, axes))
+            probability, seconds = probability + np.flip(turned, axes), seconds + spent
         if self.views > 1:
-            others = [(axes, *self._look(np.flip(pixels, axes))) for axes in _VIEWS[1 : self.views]]
-            maps = [probability, *(np.flip(seen, axes) for axes, seen, _ in others)]
-            probability = np.asarray(np.mean(maps, axis=0), np.float32)
-            seconds += sum(spent for _, _, spent in others)
+            probability /= self.views
         if probability.shape != shape:
             probability = _resized(probability, shape[::-1])
         return probability, seconds
