@@ -13,29 +13,28 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from folds import SQUARE, Part, interval, looking, read_checkpoints, resampled
+from folds import Part, Parts, interval, looking, read_checkpoints, resampled
 
 from irdet.cli.console import progress
 from irdet.models import LoadedModel
-from irdet.training.dataset import load_training_data, stretch
+from irdet.training.dataset import load_training_data
 from irdet.training.recipe import Recipe
 
 #: Metrics of the table, and how they are written.
 METRICS = {"iou": ".3f", "niou": ".3f", "pd": ".3f", "fa": ".0f"}
 
 
-def held_out(models: dict[int, LoadedModel], sirst: Path, views: int) -> tuple[Part, Part]:
-    """Runs each network on the images that it held out; returns them at native size, and stretched."""
-    native, square = Part("native size"), Part(f"{SQUARE}x{SQUARE}")
+def held_out(models: dict[int, LoadedModel], sirst: Path, views: int) -> tuple[Part, ...]:
+    """Runs each network on the images that it held out; returns them by what they are measured at."""
+    parts = Parts()
     for fold, model in sorted(models.items()):
         data = load_training_data(sirst, None, Recipe(fold=fold))
         detector = looking(model, views)
         with progress(f"fold {fold}", len(data.validation)) as advance:
             for name, frame in zip(data.validation_names, data.validation, strict=True):
-                native.add(detector, frame, name, fold)
-                square.add(detector, stretch(frame, SQUARE), name, fold)
+                parts.look(detector, frame, name, fold)
                 advance()
-    return native, square
+    return parts.native, parts.square, parts.own, parts.again
 
 
 def rows(before: Sequence[Part], after: Sequence[Part]) -> list[str]:

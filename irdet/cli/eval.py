@@ -109,7 +109,8 @@ def eval_(
 ) -> None:
     """Measures a model on labelled data: IoU, nIoU, Pd, Fa and more, curves, and the images that go worst.
 
-    With --resize, images and masks are resized and the metrics measured there: 512x512 is the papers' protocol.
+    With --resize, images and masks are resized and the metrics measured there: 512x512 is the papers' protocol. One
+    row more is of the same probabilities put back on the images' own pixels, as irdet infer --resize puts them.
     With --video, Pd and false targets of single frames are measured on clips, then those of confirmed tracks, with
     purity, switches and the time to confirm; frames are not resized there unless --resize says so.
     """
@@ -247,6 +248,11 @@ def _rows(evaluation: Evaluation, fps: float | None) -> list[tuple[str, str]]:
         ("average precision", f"{curves.average_precision:.4f}"),
         ("best threshold", _told(_best(evaluation))),
     ]
+    if (own := evaluation.own_pixels) is not None:
+        overlap = f"IoU {own.iou:.4f}, nIoU {own.niou:.4f}, Pd {own.pd:.4f}, " if own.targets else ""
+        rows.append(
+            ("in own pixels", f"{overlap}Fa {own.fa:.2f}e-6, {own.false_per_frame:.4g} false targets per frame")
+        )
     if fps is not None:
         hourly = "{:.4g} per hour (above {:.4g}, below {:.4g}) at {:g} frames/s"
         rows.insert(9, ("", hourly.format(*metrics.false_per_hour(fps), fps)))

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,7 +19,7 @@ from irdet.metrics.accumulator import ImageResult, Metrics, MetricsResult, boots
 from irdet.metrics.curves import GRID, Curves, CurvesAccumulator
 from irdet.metrics.pixel import Empty
 from irdet.metrics.target import DISTANCE
-from irdet.runtime.detector import Detector
+from irdet.runtime.detector import Detector, resized
 
 #: Images that are kept to be looked at.
 WORST = 8
@@ -68,6 +67,8 @@ class Evaluation:
         resize: Width and height to which images and masks were resized; None for native size.
         views: Ways round in which each image was looked at.
         vanished: Targets that there are fewer of at that size: some are too small for it, some grow together.
+        own_pixels: The metrics of the same probabilities resized back to the images' own pixels, by the masks as they
+            are: what a `Detector` that resizes finds. None where nothing is resized.
     """
 
     metrics: MetricsResult
@@ -80,6 +81,7 @@ class Evaluation:
     resize: tuple[int, int] | None
     views: int = 1
     vanished: int = 0
+    own_pixels: MetricsResult | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the figures and their protocol as JSON values, without curves and images."""
@@ -95,6 +97,7 @@ class Evaluation:
             "resize": jsonable(self.resize),
             "views": self.views,
             "vanished": self.vanished,
+            "own_pixels": None if self.own_pixels is None else self.own_pixels.to_dict(),
         }
 
 
@@ -115,9 +118,10 @@ def evaluate(
         detector: The detector; its threshold, connectivity and views are used.
         dataset: Images with their truth.
         resize: Width and height to which images and masks are resized, the metrics being measured there: 512x512
-            is the protocol of MLCL-Net's paper. None measures at native size.
+            is the protocol of MLCL-Net's paper. They are measured in the images' own pixels besides. None measures at
+            native size.
         empty: What an image without target and without prediction counts for in nIoU.
-        distance: A target is found when a centroid lies closer than this, px (of the resized image).
+        distance: A target is found when a centroid lies closer than this, px of what is measured.
         thresholds: Thresholds of the curves; the detector's own is added where it is fixed.
         preprocessor: Maps the images, each by itself; one that follows the data where None.
         progress: Called after every image.
@@ -129,21 +133,20 @@ def evaluate(
     if not len(dataset):
         raise DataError(f"{dataset.name} has no images")
     preprocessor = preprocessor or Preprocessor()
-    metrics = Metrics(detector.threshold, empty, distance, detector.connectivity)
+    metrics, own_pixels = (Metrics(detector.threshold, empty, distance, detector.connectivity) for _ in range(2))
     own = () if isinstance(detector.threshold, AdaptiveThreshold) else (detector.threshold,)
     grid = np.unique(np.array([*thresholds, *own], np.float32))
     curves = CurvesAccumulator(grid.tolist(), empty, distance, detector.connectivity)
     worst: list[Case] = []
-    there = 0  # targets at native size, where frames are resized
     for sample in dataset:
-        raw, truth = sample.read()
-        if resize is not None:
-            there += cv2.connectedComponents(truth.astype(np.uint8), connectivity=detector.connectivity)[0] - 1
-            raw, truth = resize_protocol(raw, truth, resize)
+        raw, mask = sample.read()
+        raw, truth = (raw, mask) if resize is None else resize_protocol(raw, mask, resize)
         preprocessor.begin()
         frame = preprocessor(raw, source=sample.name)
         probability = detector.probability(frame)
         result = metrics.add(probability, truth, sample.name)
+        if resize is not None:
+            own_pixels.add(resized(probability, mask.shape[::-1]), mask, sample.name)
         curves.add(probability, truth)
         case = Case(
             result, frame.pixels, truth, probability >= np.float32(threshold_of(detector.threshold, probability))
@@ -151,7 +154,7 @@ def evaluate(
         worst = sorted([*worst, case], key=lambda case: case.badness, reverse=True)[:WORST]
         if progress is not None:
             progress()
-    measured = metrics.result()
+    measured, unresized = metrics.result(), None if resize is None else own_pixels.result()
     return Evaluation(
         metrics=measured,
         curves=curves.result(),
@@ -162,5 +165,6 @@ def evaluate(
         runtime=detector.engine.runtime,
         resize=resize,
         views=detector.views,
-        vanished=max(0, there - measured.targets),
+        vanished=0 if unresized is None else max(0, unresized.targets - measured.targets),
+        own_pixels=unresized,
     )

@@ -192,7 +192,7 @@ class Detector:
         shape = frame.shape
         pixels: Pixels
         if self.resize is not None and self.resize != shape[::-1]:
-            pixels = _resized(frame.pixels, self.resize)
+            pixels = resized(frame.pixels, self.resize)
         else:
             pixels = frame.of_type(self.engine.dtype)
         if self.polarity == "black-hot":
@@ -204,7 +204,7 @@ class Detector:
         if self.views > 1:
             probability /= self.views
         if probability.shape != shape:
-            probability = _resized(probability, shape[::-1])
+            probability = resized(probability, shape[::-1])
         return probability, seconds
 
     def _look(self, pixels: Pixels) -> tuple[NDArray[np.float32], float]:
@@ -240,6 +240,6 @@ def check_views(views: int) -> int:
     return views
 
 
-def _resized(pixels: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Resizes [H, W] to (width, height), bilinear."""
+def resized(pixels: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Resizes [H, W] to (width, height), bilinear: frames before the engine, probabilities behind it."""
     return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR), np.float32)

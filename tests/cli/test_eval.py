@@ -70,6 +70,7 @@ def test_the_table_tells_the_protocol(irdet_command, arguments: list[object]) ->
     assert " 3" in rows["targets"]
     assert "3 of 3, closer than 4 px" in rows["Pd"]
     assert "per hour" in result.out
+    assert "nIoU" in rows["in own pixels"] and "false targets per frame" in rows["in own pixels"]
     assert "runs/eval/set" in result.err
 
 

@@ -13,6 +13,7 @@ from irdet.core.info import ModelInfo
 from irdet.data.sirst import Dataset, load_dataset
 from irdet.engines.base import BaseEngine
 from irdet.evaluation.evaluate import WORST, evaluate
+from irdet.metrics.accumulator import Metrics
 from irdet.runtime.detector import Detector
 
 
@@ -113,6 +114,22 @@ def test_resizing_changes_what_is_measured(tmp_path: Path) -> None:
     evaluation = evaluate(Detector(engine), dataset(tmp_path), resize=(64, 64))
     assert set(engine.shapes) == {(1, 1, 64, 64)}
     assert sum(image.pixels for image in evaluation.metrics.per_image) == 3 * 64 * 64
+
+
+def test_what_is_resized_is_measured_in_the_images_own_pixels_too(tmp_path: Path) -> None:
+    """The second measure is of what a detector finds that resizes frames by itself, as `irdet infer` has it."""
+    data = dataset(tmp_path)
+    own = evaluate(Detector(Bright()), data, resize=(90, 60)).own_pixels
+    assert own is not None
+    metrics = Metrics(distance=own.distance)
+    for sample in data:
+        image, mask = sample.read()
+        detection = Detector(Bright(), resize=(90, 60)).detect(image)
+        # Here frames are resized as counts, there after their mapping: half a count apart at most.
+        metrics.add(detection.probability, mask, sample.name)
+    assert own.to_dict() == metrics.result().to_dict()
+    assert sum(image.pixels for image in own.per_image) == 3 * 20 * 30
+    assert evaluate(Detector(Bright()), data).own_pixels is None
 
 
 def test_an_empty_data_set_is_refused(tmp_path: Path) -> None:
