@@ -125,7 +125,7 @@ def test_what_is_resized_is_measured_in_the_images_own_pixels_too(tmp_path: Path
     for sample in data:
         image, mask = sample.read()
         detection = Detector(Bright(), resize=(90, 60)).detect(image)
-        # Here frames are resized as counts, there after their mapping: half a count apart at most.
+        # Frames are resized after their mapping here, as counts there: half a count apart, and no pixel is so near 0.5.
         metrics.add(detection.probability, mask, sample.name)
     assert own.to_dict() == metrics.result().to_dict()
     assert sum(image.pixels for image in own.per_image) == 3 * 20 * 30
