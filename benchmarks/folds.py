@@ -135,6 +135,11 @@ class Parts:
     again: Part = field(default_factory=lambda: Part("these masks, stretched"))
     free: Part = field(default_factory=lambda: Part("target-free"))
 
+    @property
+    def labelled(self) -> tuple[Part, ...]:
+        """What is measured on frames with targets, in the order of the tables."""
+        return self.native, self.square, self.own, self.again
+
     def look(self, detector: Detector, frame: LabelledFrame, name: str, fold: int) -> None:
         """Measures one frame with targets at native size and stretched."""
         large = stretch(frame, SQUARE)
@@ -208,7 +213,7 @@ def page(recipe: str, parts: Mapping[int, Parts]) -> str:
         "| | images | targets | IoU | nIoU | Pd | Fa, 1e-6 | false targets per image |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for part in (native, square, parts[1].own, parts[1].again):
+    for part in parts[1].labelled:
         whole = part.measured()
         bounds = {name: interval(draws) for name, draws in resampled(whole).items()}
         cells = [
@@ -258,7 +263,7 @@ def page(recipe: str, parts: Mapping[int, Parts]) -> str:
         "| ---: | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for views, looked in parts.items():
-        for part in (looked.native, looked.square, looked.own, looked.again):
+        for part in looked.labelled:
             whole = part.measured()
             lines.append(f"| {views} | {part.title} | {_cells(whole)} | {whole.false_per_frame:.2f} |")
         lines.append(f"| {views} | target-free | | | | | {looked.free.measured().false_per_frame:.2f} |")
@@ -278,7 +283,7 @@ def main() -> None:
     recipe, models = read_checkpoints(arguments.checkpoints)
     parts = held_out(models, arguments.sirst, arguments.free)
     (DOCS / "folds.md").write_text(page(recipe, parts), encoding="utf-8")
-    draw(DOCS / "folds.png", {part.title: part.curves() for part in (parts[1].native, parts[1].square)})
+    draw(DOCS / "folds.png", {part.title: part.curves() for part in parts[1].labelled[:2]})
 
 
 if __name__ == "__main__":

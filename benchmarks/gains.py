@@ -34,7 +34,7 @@ def held_out(models: dict[int, LoadedModel], sirst: Path, views: int) -> tuple[P
             for name, frame in zip(data.validation_names, data.validation, strict=True):
                 parts.look(detector, frame, name, fold)
                 advance()
-    return parts.native, parts.square, parts.own, parts.again
+    return parts.labelled
 
 
 def rows(before: Sequence[Part], after: Sequence[Part]) -> list[str]:
