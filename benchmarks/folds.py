@@ -140,8 +140,16 @@ class Parts:
         """What is measured on frames with targets, in the order of the tables."""
         return self.native, self.square, self.own, self.again
 
-    def look(self, detector: Detector, frame: LabelledFrame, name: str, fold: int) -> None:
-        """Measures one frame with targets at native size and stretched."""
+    def add(self, detector: Detector, data: TrainingData, fold: int) -> None:
+        """Runs the network of a fold on what it held out."""
+        with progress(f"fold {fold}, views {detector.views}", len(data.validation)) as advance:
+            for name, frame in zip(data.validation_names, data.validation, strict=True):
+                self._add_labelled(detector, frame, name, fold)
+                advance()
+        for index, frame in enumerate(data.free_validation):
+            self.free.add(detector.probability(Frame(frame.pixels)), frame.mask, f"{fold}-{index}", fold)
+
+    def _add_labelled(self, detector: Detector, frame: LabelledFrame, name: str, fold: int) -> None:
         large = stretch(frame, SQUARE)
         probability = detector.probability(Frame(large.pixels))
         own = resized(probability, frame.mask.shape[::-1])
@@ -156,17 +164,11 @@ def held_out(models: Mapping[int, LoadedModel], sirst: Path, free: Path) -> dict
     """Runs each network on what it held out, in as many ways round as each key says."""
     parts = {views: Parts() for views in VIEWS}
     for fold, model in models.items():
-        data: TrainingData = load_training_data(sirst, free, Recipe(fold=fold))
+        data = load_training_data(sirst, free, Recipe(fold=fold))
         if not held_out_alike(model.info, fold, data):
             raise SystemExit(f"the checkpoint of fold {fold} held other frames out, or was trained on other data")
         for views, part in parts.items():
-            detector = looking(model, views)
-            with progress(f"fold {fold}, views {views}", len(data.validation)) as advance:
-                for name, frame in zip(data.validation_names, data.validation, strict=True):
-                    part.look(detector, frame, name, fold)
-                    advance()
-            for index, frame in enumerate(data.free_validation):
-                part.free.add(detector.probability(Frame(frame.pixels)), frame.mask, f"{fold}-{index}", fold)
+            part.add(looking(model, views), data, fold)
     return parts
 
 

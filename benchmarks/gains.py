@@ -15,7 +15,6 @@ from pathlib import Path
 
 from folds import Part, Parts, interval, looking, read_checkpoints, resampled
 
-from irdet.cli.console import progress
 from irdet.models import LoadedModel
 from irdet.training.dataset import load_training_data
 from irdet.training.recipe import Recipe
@@ -28,12 +27,7 @@ def held_out(models: dict[int, LoadedModel], sirst: Path, views: int) -> tuple[P
     """Runs each network on the images that it held out; returns them by what they are measured at."""
     parts = Parts()
     for fold, model in sorted(models.items()):
-        data = load_training_data(sirst, None, Recipe(fold=fold))
-        detector = looking(model, views)
-        with progress(f"fold {fold}", len(data.validation)) as advance:
-            for name, frame in zip(data.validation_names, data.validation, strict=True):
-                parts.look(detector, frame, name, fold)
-                advance()
+        parts.add(looking(model, views), load_training_data(sirst, None, Recipe(fold=fold)), fold)
     return parts.labelled
 
 

@@ -66,7 +66,6 @@ class Evaluation:
         runtime: What computed it, and where.
         resize: Width and height to which images and masks were resized; None for native size.
         views: Ways round in which each image was looked at.
-        vanished: Targets that there are fewer of at that size: some are too small for it, some grow together.
         own_pixels: The metrics of the same probabilities resized back to the images' own pixels, by the masks as they
             are: what a `Detector` that resizes finds. None where nothing is resized.
     """
@@ -80,8 +79,12 @@ class Evaluation:
     runtime: str
     resize: tuple[int, int] | None
     views: int = 1
-    vanished: int = 0
     own_pixels: MetricsResult | None = None
+
+    @property
+    def vanished(self) -> int:
+        """Targets that there are fewer of where images are resized: some are too small for it, some grow together."""
+        return 0 if self.own_pixels is None else max(0, self.own_pixels.targets - self.metrics.targets)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the figures and their protocol as JSON values, without curves and images."""
@@ -154,7 +157,7 @@ def evaluate(
         worst = sorted([*worst, case], key=lambda case: case.badness, reverse=True)[:WORST]
         if progress is not None:
             progress()
-    measured, unresized = metrics.result(), None if resize is None else own_pixels.result()
+    measured = metrics.result()
     return Evaluation(
         metrics=measured,
         curves=curves.result(),
@@ -165,6 +168,5 @@ def evaluate(
         runtime=detector.engine.runtime,
         resize=resize,
         views=detector.views,
-        vanished=0 if unresized is None else max(0, unresized.targets - measured.targets),
-        own_pixels=unresized,
+        own_pixels=None if resize is None else own_pixels.result(),
     )
