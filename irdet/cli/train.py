@@ -90,7 +90,7 @@ def train(
     from irdet.models import load_initial, load_model
     from irdet.training.dataset import held_out_alike, load_training_data
     from irdet.training.device import choose_device, keep_freed_memory
-    from irdet.training.loop import check_earlier, record_protocols, stored_recipe
+    from irdet.training.loop import check_start, record_protocols, stored_recipe
     from irdet.training.loop import train as run
     from irdet.training.recipe import Recipe, get_recipe
 
@@ -130,7 +130,7 @@ def train(
             say(f"fresh: {len(initial.fresh)} tensors that {ckpt} does not have in that shape")
     earlier = load_model(str(mean)) if mean is not None else None
     if resume is None:
-        check_earlier(plan, earlier.module if earlier else None)
+        check_start(plan, initial.module if initial else None, earlier.module if earlier else None)
 
     with progress("reading", None, quiet) as advance:
         frames = load_training_data(data, backgrounds, plan, split, advance)

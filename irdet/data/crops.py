@@ -31,6 +31,8 @@ class Sampling:
         squared_share: Crops taken from the frame stretched to a square of `square` px, as the papers' protocol
             does; the others are taken at native size.
         square: That square's side, px.
+        whole_share: Steps whose crops are as large as that square and taken from it, so that they show a frame as whole
+            as the protocol does; as many fewer of them as leave the work of a step. `squared_share` is of the others.
         centred_share: Crops that hold a target on purpose; the others lie anywhere.
         background_share: Crops of target-free frames, where there are any.
         mined_share: Of these, crops that instead lie around a place that the network has lately taken for a target and
@@ -52,6 +54,7 @@ class Sampling:
     crop: int = 256
     squared_share: float = 0.5
     square: int = 512
+    whole_share: float = 0.0
     centred_share: float = 0.5
     background_share: float = 0.25
     mined_share: float = 0.5
@@ -124,6 +127,8 @@ class CropSampler:
     def batch(self, step: int, mined: Mined = ()) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Returns the crops of a step: images and masks, both float32 [N, 1, S, S] in [0, 1].
 
+        S is `crop` and N is `batch`; of a step of whole frames S is `square`, and N what leaves the work the same.
+
         The frames with targets are gone through in a shuffled order, one epoch after the other.
 
         Args:
@@ -131,11 +136,21 @@ class CropSampler:
             mined: False alarms in the frames.
         """
         sampling = self.sampling
-        crops = [self._draw(step * sampling.batch + i, mined) for i in range(sampling.batch)]
+        size, count = sampling.crop, sampling.batch
+        # As with every share of no use, without it nothing is drawn, so that older recipes keep their crops.
+        whole = sampling.whole_share > 0 and (
+            np.random.default_rng([sampling.seed, step, 2]).random() < sampling.whole_share
+        )
+        if whole:
+            count = max(1, round(count * (size / sampling.square) ** 2))
+            size = sampling.square
+        crops = [self._draw(step * sampling.batch + i, mined, size, whole=whole) for i in range(count)]
         images, masks = zip(*crops, strict=True)
         return np.stack(images)[:, None], np.stack(masks)[:, None]
 
-    def _draw(self, number: int, mined: Mined) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _draw(
+        self, number: int, mined: Mined, size: int, *, whole: bool
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         sampling = self.sampling
         rng = np.random.default_rng([sampling.seed, number])
         # Without such frames nothing is drawn, so that older recipes keep their crops.
@@ -167,20 +182,20 @@ class CropSampler:
         angle = 0.0
         if sampling.turned_share > 0 and not exact and rng.random() < sampling.turned_share:
             angle = float(rng.uniform(-np.pi / 4, np.pi / 4))  # a transposition and flips do the rest
-        if rng.random() < sampling.squared_share:
+        if whole or rng.random() < sampling.squared_share:
             sx, sy = sx * sampling.square / width, sy * sampling.square / height
         if len(centres) and rng.random() < sampling.centred_share:
             centre = centres[rng.integers(len(centres))]
-        place = self._place(frame, sx, sy, centre, rng, exact=exact, angle=angle)
-        image = _warp(frame.pixels, place, sampling.crop)
-        mask = _warp_mask(frame.mask, place, sampling.crop)
+        place = self._place(frame, size, sx, sy, centre, rng, exact=exact, angle=angle)
+        image = _warp(frame.pixels, place, size)
+        mask = _warp_mask(frame.mask, place, size)
         if sampling.joined_share > 0 and not local and not plain and rng.random() < sampling.joined_share:
             image, mask = self._join(image, mask, (sx, sy), rng, exact=exact, angle=angle)
         if self._empty and not local and not plain and rng.random() < sampling.mixed_share:
             other = self._empty[rng.integers(len(self._empty))]
             share = np.float32(rng.uniform(0, MIXED))
-            place = self._place(other, sx, sy, None, rng, exact=False, angle=angle)
-            image = (1 - share) * image + share * _warp(other.pixels, place, sampling.crop)
+            place = self._place(other, size, sx, sy, None, rng, exact=False, angle=angle)
+            image = (1 - share) * image + share * _warp(other.pixels, place, size)
         if self._donors and not local and rng.random() < sampling.paste:
             for _ in range(rng.integers(1, 4)):
                 _paste(image, mask, self._donors[rng.integers(len(self._donors))], (sx, sy), rng)
@@ -201,23 +216,24 @@ class CropSampler:
         angle: float,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Shows another frame, in the same way, beyond a straight line through a crop."""
-        sampling = self.sampling
+        sampling, size = self.sampling, len(image)
         index = int(rng.integers(len(self._frames)))
         other, centres = self._frames[index], self._centres[index]
         if self._backgrounds and rng.random() < sampling.background_share:
             other, centres = self._backgrounds[rng.integers(len(self._backgrounds))], np.zeros((0, 2))
         wanted = len(centres) > 0 and rng.random() < sampling.centred_share
         centre = centres[rng.integers(len(centres))] if wanted else None
-        place = self._place(other, *scale, centre, rng, exact=exact, angle=angle)
-        beyond = _half_plane(sampling.crop, rng)
+        place = self._place(other, size, *scale, centre, rng, exact=exact, angle=angle)
+        beyond = _half_plane(size, rng)
         return (
-            np.where(beyond, _warp(other.pixels, place, sampling.crop), image),
-            np.where(beyond, _warp_mask(other.mask, place, sampling.crop), mask),
+            np.where(beyond, _warp(other.pixels, place, size), image),
+            np.where(beyond, _warp_mask(other.mask, place, size), mask),
         )
 
     def _place(
         self,
         frame: LabelledFrame,
+        size: int,
         sx: float,
         sy: float,
         centre: NDArray[np.float64] | None,
@@ -227,7 +243,6 @@ class CropSampler:
         angle: float = 0.0,
     ) -> NDArray[np.float64]:
         """Draws where a crop lies in the scaled frame: float64 [2, 3], from the crop's pixels to the frame's."""
-        size = self.sampling.crop
         origin = []
         for axis, (length, scale) in enumerate(((frame.mask.shape[1], sx), (frame.mask.shape[0], sy))):
             room = length - size / scale  # negative where the whole frame fits into the crop

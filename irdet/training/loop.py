@@ -104,17 +104,22 @@ def train(
 
     Raises:
         UsageError: The folder's run is of another recipe or other data; the recipe has a `mean_share` and `earlier`
-            is missing or another network, or it has none and `earlier` is given.
+            is missing or another network, or it has none and `earlier` is given; it has `fixed_norm`, and `initial` is
+            missing.
         ModelError: The checkpoint to resume from cannot be used.
     """
     where = torch.device(device)
     half = half_type(where)
     precision = str(half or torch.float32).removeprefix("torch.")
     if not resume:
-        check_earlier(recipe, earlier)
+        check_start(recipe, initial, earlier)
     torch.manual_seed(recipe.seed)
     module = initial if initial is not None else create_model(recipe.model)
     module = module.to(where, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    if recipe.fixed_norm:
+        for layer in module.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.eval()
     average = Average(module, recipe.ema)
     origin = weights_digest(initial) if initial is not None else None
     past = copy.deepcopy(earlier.state_dict()) if earlier is not None else None  # `initial` may be the same object
@@ -239,16 +244,21 @@ def train(
     return TrainingResult(best, last, None if step >= total else interrupted(), step // per_epoch, top)
 
 
-def check_earlier(recipe: Recipe, earlier: Network | None) -> None:
-    """Checks that a run has the weights that its recipe takes the mean with, before its data are read.
+def check_start(recipe: Recipe, initial: Network | None, earlier: Network | None) -> None:
+    """Checks that a run has the weights that its recipe starts from and takes the mean with, before its data are read.
 
     Args:
         recipe: The recipe.
+        initial: The weights to start from; None where none are given.
         earlier: The weights given for the mean; None where none are.
 
     Raises:
         UsageError: They are missing, not wanted, or of another network.
     """
+    if recipe.fixed_norm and initial is None:
+        raise UsageError(
+            f"recipe {recipe.name} keeps the batch statistics of the weights it starts from: name these with --ckpt"
+        )
     if not recipe.mean_share:
         if earlier is not None:
             raise UsageError(f"recipe {recipe.name} has no mean_share: leave --mean out")

@@ -31,6 +31,8 @@ class Recipe(Sampling):
         warmup: Steps of linear warm-up; a cosine follows.
         ema: Decay of the averaged weights, which are the ones that are validated and kept.
         mean_share: Share, in the weights that the run ends with, of those that it is given for the mean.
+        fixed_norm: Batch normalisation keeps the statistics that the run starts with, so that it does what it does at
+            run time, however few crops a step has. Weights to start from must have some.
         clip: Largest norm of the gradient.
         per_sample: Weight of the soft IoU of single crops beside that of the whole batch.
         pixel: Weight of the cross-entropy over the hardest pixels.
@@ -49,6 +51,7 @@ class Recipe(Sampling):
     warmup: int = 200
     ema: float = 0.998
     mean_share: float = 0.0
+    fixed_norm: bool = False
     clip: float = 5.0
     per_sample: float = 0.5
     pixel: float = 0.5
@@ -69,6 +72,7 @@ class Recipe(Sampling):
             need(getattr(self, name) >= 1, f"{name} must be at least 1")
         for name in (
             "squared_share",
+            "whole_share",
             "centred_share",
             "background_share",
             "mined_share",
@@ -86,6 +90,7 @@ class Recipe(Sampling):
             need(0 <= getattr(self, name) <= 1, f"{name} must lie in 0 to 1")
         need(0 <= self.fold <= FOLDS, f"fold must lie in 0 to {FOLDS}")
         need(self.crop % 16 == 0, "crop must be a multiple of 16")
+        need(self.square % 16 == 0 or not self.whole_share, "square must be a multiple of 16 for whole frames")
         need(max(self.crop, self.square) <= MAX_SIDE, f"crop and square must be at most {MAX_SIDE}")
         need(self.batch > 1 or self.crop > 16, "a batch of 1 needs crops of 32 at least, for batch normalisation")
         need(math.isfinite(self.learning_rate) and self.learning_rate > 0, "learning_rate must be positive")
@@ -120,10 +125,24 @@ _TOSSED = MappingProxyType({"turned_share": 0.7, "skew": 0.5, "mixed_share": 0.6
 _JOINED = MappingProxyType({**_TOSSED, "joined_share": 0.5})
 
 _RECIPES = (
-    # mlcl-edge in two goes, once with every frame and once for each fold (`--fold`): from random weights, with joined
+    # mlcl-edge in three goes, once with every frame and once for each fold (`--fold`): from random weights, with joined
     # crops; from those, without.
     _EDGE.replace(name="edge-v20", epochs=500, learning_rate=2e-3, fold=0, **_CALM, **_JOINED),
     _EDGE.replace(name="edge-v21", epochs=300, learning_rate=1.5e-3, fold=0, **_CALM, **_TOSSED),
+    # From there on frames as whole as they are at run time, in half of the steps; the others are mostly at native size.
+    # Two whole frames are too few for statistics of their own.
+    _EDGE.replace(
+        name="edge-v22",
+        epochs=120,
+        learning_rate=7e-4,
+        fold=0,
+        whole_share=0.5,
+        squared_share=0.25,
+        fixed_norm=True,
+        validate_every=60,
+        **_CALM,
+        **_TOSSED,
+    ),
     # mlcl-base: from random weights on small crops, which leave two fifths of the work of a step and hold nearly every
     # target whole; from those on larger ones; from those, quieter. Fold 1 is held out of all three.
     _BASE.replace(name="base-v2", crop=160, epochs=150, learning_rate=1.5e-3, final_share=0.3, validate_every=50),
@@ -172,6 +191,19 @@ _RECIPES = (
         squared_share=0.6,
         validate_every=34,
         fold=0,
+        **_QUIET,
+        **_TOSSED,
+    ),
+    _BASE.replace(
+        name="base-v9",
+        crop=256,
+        epochs=14,
+        learning_rate=5e-4,
+        fold=0,
+        whole_share=0.5,
+        squared_share=0.25,
+        fixed_norm=True,
+        validate_every=14,
         **_QUIET,
         **_TOSSED,
     ),

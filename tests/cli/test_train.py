@@ -138,6 +138,7 @@ def test_a_killed_run_goes_on(data: Path, tmp_path: Path) -> None:
         (["--resume", ".", "--mean", "mlcl-edge"], 2, "leave --mean out"),
         (["--recipe", "base-v7"], 2, "--mean"),
         (["--mean", "mlcl-edge"], 2, "has no mean_share"),
+        (["--recipe", "edge-v22"], 2, "name these with --ckpt"),
         (["--mean", "none.pt"], 1, "none.pt"),
         (["--recipe", "base-v7", "--mean", "mlcl-edge"], 2, "another network than mlcl-base"),
         (["--batch", "1", "--crop", "16"], 2, "batch normalisation"),

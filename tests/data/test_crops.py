@@ -281,3 +281,25 @@ def test_exact_plain_crops_are_cut_from_the_frame_as_it_runs(frames: list[Labell
 
     assert max(distances(1.0)) < 1e-3, "warping is exact to a 32nd of a pixel"
     assert np.median(distances(0.0)) > 1e-2
+
+
+def test_whole_frames_come_in_their_share_as_the_protocol_sees_them(frames: list[LabelledFrame]) -> None:
+    sampling = dataclasses.replace(
+        SAMPLING, batch=9, whole_share=0.5, paste=0.0, background_share=0.0, exact_share=1.0, plain_share=1.0
+    )
+    sampler = CropSampler(frames, [], sampling)
+    whole = [resize_protocol(f.pixels, f.mask, (96, 96)) for f in frames]
+    steps = 0
+    for step in range(40):
+        images, masks = sampler.batch(step)
+        if images.shape[-1] == 64:
+            assert images.shape == masks.shape == (9, 1, 64, 64)
+            continue
+        assert images.shape == masks.shape == (4, 1, 96, 96), "the work of nine crops of 64x64"
+        steps += 1
+        for image, mask in zip(images[:, 0], masks[:, 0], strict=True):
+            forms = [(np.rot90(i, k), np.rot90(m, k)) for i, m in ((image, mask), (image.T, mask.T)) for k in range(4)]
+            assert any(
+                np.abs(i - pixels).max() < 0.02 and (m != truth).sum() <= 4 for i, m in forms for pixels, truth in whole
+            ), "warping is exact to a 32nd of a pixel"
+    assert 10 < steps < 30

@@ -147,6 +147,26 @@ def test_the_run_ends_with_the_mean_and_is_judged_by_it(data: TrainingData, tmp_
     assert info.training["mean"] == weights_digest(earlier) and info.training["recipe"]["mean_share"] == 0.25
 
 
+def test_batch_statistics_stay_where_they_are_fixed(data: TrainingData, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    initial = create_model("mlcl-edge")
+    before = copy.deepcopy(initial.state_dict())
+    statistics = {key for key in before if "running_" in key or key.endswith("num_batches_tracked")}
+    for fixed in (True, False):
+        folder = tmp_path / str(fixed)
+        folder.mkdir()
+        after = weights(train(RECIPE.replace(fixed_norm=fixed), data, folder, initial=copy.deepcopy(initial)).last)
+        moved = {key for key, tensor in before.items() if not torch.equal(after[key], tensor)}
+        assert moved.isdisjoint(statistics) if fixed else moved >= statistics
+        assert any(key.endswith("weight") for key in moved)
+
+
+def test_fixed_batch_statistics_are_those_of_weights(data: TrainingData, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="name these with --ckpt"):
+        train(RECIPE.replace(fixed_norm=True), data, tmp_path)
+    assert not list(tmp_path.iterdir()), "nothing was trained"
+
+
 def test_the_mean_needs_earlier_weights_of_the_same_network(data: TrainingData, tmp_path: Path) -> None:
     recipe = RECIPE.replace(epochs=1, mean_share=0.5)
     with pytest.raises(UsageError, match="name these with --mean"):
