@@ -130,7 +130,8 @@ _RECIPES = (
     _EDGE.replace(name="edge-v20", epochs=500, learning_rate=2e-3, fold=0, **_CALM, **_JOINED),
     _EDGE.replace(name="edge-v21", epochs=300, learning_rate=1.5e-3, fold=0, **_CALM, **_TOSSED),
     # From there on frames as whole as they are at run time, in half of the steps; the others are mostly at native size.
-    # Two whole frames are too few for statistics of their own.
+    # Two whole frames are too few for statistics of their own. The mean with edge-v21 (`--mean`) keeps masks at native
+    # size, which a go of fewer such crops blurs.
     _EDGE.replace(
         name="edge-v22",
         epochs=120,
@@ -139,6 +140,7 @@ _RECIPES = (
         whole_share=0.5,
         squared_share=0.25,
         fixed_norm=True,
+        mean_share=0.3,
         validate_every=60,
         **_CALM,
         **_TOSSED,
@@ -191,19 +193,6 @@ _RECIPES = (
         squared_share=0.6,
         validate_every=34,
         fold=0,
-        **_QUIET,
-        **_TOSSED,
-    ),
-    _BASE.replace(
-        name="base-v9",
-        crop=256,
-        epochs=14,
-        learning_rate=5e-4,
-        fold=0,
-        whole_share=0.5,
-        squared_share=0.25,
-        fixed_norm=True,
-        validate_every=14,
         **_QUIET,
         **_TOSSED,
     ),
