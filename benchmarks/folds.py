@@ -2,9 +2,9 @@
 
     python benchmarks/folds.py SIRST FREE CHECKPOINT ...
 
-One checkpoint for each fold, as `irdet train --recipe edge-v21 --ckpt EDGE-V20 --fold N` leaves them in last.pt, where
-EDGE-V20 is that of `--recipe edge-v20 --fold N`; which fold it held out stands in its record. Writes docs/folds.md and
-docs/folds.png.
+One checkpoint for each fold, as `irdet train --recipe edge-v22 --ckpt EDGE-V21 --fold N` leaves them in last.pt, where
+EDGE-V21 came in the same way from EDGE-V20, and that from random weights; which fold it held out stands in its record.
+Writes docs/folds.md and docs/folds.png.
 """
 
 from __future__ import annotations

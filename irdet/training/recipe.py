@@ -130,8 +130,7 @@ _RECIPES = (
     _EDGE.replace(name="edge-v20", epochs=500, learning_rate=2e-3, fold=0, **_CALM, **_JOINED),
     _EDGE.replace(name="edge-v21", epochs=300, learning_rate=1.5e-3, fold=0, **_CALM, **_TOSSED),
     # From there on frames as whole as they are at run time, in half of the steps; the others are mostly at native size.
-    # Two whole frames are too few for statistics of their own. The mean with edge-v21 (`--mean`) keeps masks at native
-    # size, which a go of fewer such crops blurs.
+    # Two whole frames are too few for statistics of their own.
     _EDGE.replace(
         name="edge-v22",
         epochs=120,
@@ -140,7 +139,6 @@ _RECIPES = (
         whole_share=0.5,
         squared_share=0.25,
         fixed_norm=True,
-        mean_share=0.3,
         validate_every=60,
         **_CALM,
         **_TOSSED,
