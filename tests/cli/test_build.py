@@ -69,6 +69,10 @@ def test_golden_frames_go_along(folder: Path, irdet_command: Callable[..., Any])
     done = irdet_command("export", "UP.ONNX", "-o", "best.trt", *given, "--json")
     assert done.code == 0 and "golden" not in done.out and (folder / "best.golden.npz").is_file()
     done = irdet_command("export", "best.onnx", "-o", "UP.trt", *given)
+    assert done.code == 0 and "golden" not in done.err, "they are another file's, but of the same weights and precision"
+    (folder / "UP.trt").unlink()
+    shutil.copy(golden_path(resolve_model("mlcl-base")), folder / "UP.golden.npz")
+    done = irdet_command("export", "best.onnx", "-o", "UP.trt", *given)
     assert done.code == 0 and "UP.golden.npz" in done.err and "name the engine otherwise" in done.err
 
 
