@@ -137,7 +137,7 @@ class CropSampler:
         """
         sampling = self.sampling
         size, count = sampling.crop, sampling.batch
-        # As with every share of no use, without it nothing is drawn, so that older recipes keep their crops.
+        # From a generator of its own, so that recipes without such steps keep their crops.
         whole = sampling.whole_share > 0 and (
             np.random.default_rng([sampling.seed, step, 2]).random() < sampling.whole_share
         )
