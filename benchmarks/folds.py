@@ -285,7 +285,7 @@ def main() -> None:
     recipe, models = read_checkpoints(arguments.checkpoints)
     parts = held_out(models, arguments.sirst, arguments.free)
     (DOCS / "folds.md").write_text(page(recipe, parts), encoding="utf-8")
-    draw(DOCS / "folds.png", {part.title: part.curves() for part in parts[1].labelled[:2]})
+    draw(DOCS / "folds.png", {part.title: part.curves() for part in (parts[1].native, parts[1].square)})
 
 
 if __name__ == "__main__":

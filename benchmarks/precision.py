@@ -125,11 +125,12 @@ def rows_of(
 
 
 def trained(info: ModelInfo) -> str:
-    """Says what a model was trained on."""
+    """Says what a model was trained on. Whole frames count as the crops that are as much work."""
     recipe = info.training.get("recipe", {})
     crops, fold = info.training.get("step", 0) * recipe.get("batch", 0), recipe.get("fold")
     held = f"fold {fold} held out" if fold else "nothing held out"
-    return f"recipe {recipe.get('name', 'unknown')}, {crops:,} crops, {held}"
+    work = "the work of " if recipe.get("whole_share") else ""
+    return f"recipe {recipe.get('name', 'unknown')}, {work}{crops:,} crops, {held}"
 
 
 def row(name: str, precision: str, path: Path, measured: Measured, difference: float) -> Row:

@@ -138,9 +138,7 @@ class CropSampler:
         sampling = self.sampling
         size, count = sampling.crop, sampling.batch
         # From a generator of its own, so that recipes without such steps keep their crops.
-        whole = sampling.whole_share > 0 and (
-            np.random.default_rng([sampling.seed, step, 2]).random() < sampling.whole_share
-        )
+        whole = np.random.default_rng([sampling.seed, step, 2]).random() < sampling.whole_share
         if whole:
             count = max(1, round(count * (size / sampling.square) ** 2))
             size = sampling.square

@@ -316,7 +316,7 @@ def record_protocols(best: Path, data: TrainingData, square: int) -> ModelInfo:
 
 
 def _forms(data: TrainingData, recipe: Recipe, step: int) -> Iterator[LabelledFrame]:
-    """The frames to look for false alarms in: each at native size or stretched, as the crops are."""
+    """The frames to look for false alarms in: each at native size or stretched, as crops of no whole frame are."""
     rng = np.random.default_rng([recipe.seed, step, 2])
     for frame in (*data.backgrounds, *data.train):
         yield stretch(frame, recipe.square) if rng.random() < recipe.squared_share else frame
