@@ -2,8 +2,9 @@
 
     python benchmarks/folds.py SIRST FREE CHECKPOINT ...
 
-One checkpoint for each fold, as `irdet train --recipe edge-v22 --ckpt EDGE-V21 --fold N` leaves them in last.pt, where
-EDGE-V21 came in the same way from EDGE-V20, and that from random weights; which fold it held out stands in its record.
+One checkpoint for each fold, as `irdet train --recipe edge-v23 --ckpt EDGE-V21 --mean EDGE-V22 --fold N` leaves them in
+last.pt, where EDGE-V22 came in the same way from EDGE-V21, that from EDGE-V20, and that from random weights; which fold
+it held out stands in its record.
 Writes docs/folds.md and docs/folds.png.
 """
 

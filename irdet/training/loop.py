@@ -94,8 +94,9 @@ def train(
         folder: Where the files go.
         device: `"cpu"` or `"cuda"`; mixed precision where `irdet.training.device.half_type` names one.
         initial: Weights to start from (fine-tuning); fresh ones where None.
-        earlier: Where the recipe has a `mean_share`: weights that `initial` descends from, or is. They have that share
-            in those that the run ends with. A resumed run has them in `last.pt`.
+        earlier: Where the recipe has a `mean_share`: weights that `initial` descends from or is, or that come of it as
+            well; strangers have no mean. They have that share in those that the run ends with. A resumed run has them
+            in `last.pt`.
         resume: Go on from `last.pt` in the folder.
         advance: Called for every step with `epoch`, `loss` and `niou`; for all steps done when resuming.
 

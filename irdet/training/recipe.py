@@ -124,25 +124,21 @@ _CALM = MappingProxyType({"alarm": 0.35, "background_share": 0.3})
 _TOSSED = MappingProxyType({"turned_share": 0.7, "skew": 0.5, "mixed_share": 0.6})
 _JOINED = MappingProxyType({**_TOSSED, "joined_share": 0.5})
 
+#: A short go in which half of the work is on whole frames.
+_WHOLE = MappingProxyType({"learning_rate": 7e-4, "whole_share": 0.5, "squared_share": 0.25})
+
 _RECIPES = (
-    # mlcl-edge in three goes, once with every frame and once for each fold (`--fold`): from random weights, with joined
+    # mlcl-edge in four goes, once with every frame and once for each fold (`--fold`): from random weights, with joined
     # crops; from those, without.
     _EDGE.replace(name="edge-v20", epochs=500, learning_rate=2e-3, fold=0, **_CALM, **_JOINED),
     _EDGE.replace(name="edge-v21", epochs=300, learning_rate=1.5e-3, fold=0, **_CALM, **_TOSSED),
     # From there on frames as whole as they are at run time, in half of the steps; the others are mostly at native size.
     # Two whole frames are too few for statistics of their own.
     _EDGE.replace(
-        name="edge-v22",
-        epochs=120,
-        learning_rate=7e-4,
-        fold=0,
-        whole_share=0.5,
-        squared_share=0.25,
-        fixed_norm=True,
-        validate_every=60,
-        **_CALM,
-        **_TOSSED,
+        name="edge-v22", epochs=120, fold=0, fixed_norm=True, validate_every=60, **_WHOLE, **_CALM, **_TOSSED
     ),
+    # The same with the statistics of each batch, also from edge-v21, and three fifths of edge-v22 in the mean.
+    _EDGE.replace(name="edge-v23", epochs=120, fold=0, mean_share=0.6, validate_every=60, **_WHOLE, **_CALM, **_TOSSED),
     # mlcl-base: from random weights on small crops, which leave two fifths of the work of a step and hold nearly every
     # target whole; from those on larger ones; from those, quieter. Fold 1 is held out of all three.
     _BASE.replace(name="base-v2", crop=160, epochs=150, learning_rate=1.5e-3, final_share=0.3, validate_every=50),
@@ -191,6 +187,19 @@ _RECIPES = (
         squared_share=0.6,
         validate_every=34,
         fold=0,
+        **_QUIET,
+        **_TOSSED,
+    ),
+    # From there on whole frames, as edge-v22, with three tenths of base-v8 in the mean.
+    _BASE.replace(
+        name="base-v9",
+        crop=256,
+        epochs=48,
+        fold=0,
+        fixed_norm=True,
+        mean_share=0.3,
+        validate_every=24,
+        **_WHOLE,
         **_QUIET,
         **_TOSSED,
     ),
