@@ -4,8 +4,7 @@
 
 One checkpoint for each fold, as `irdet train --recipe edge-v23 --ckpt EDGE-V21 --mean EDGE-V22 --fold N` leaves them in
 last.pt, where EDGE-V22 came in the same way from EDGE-V21, that from EDGE-V20, and that from random weights; which fold
-it held out stands in its record.
-Writes docs/folds.md and docs/folds.png.
+it held out stands in its record. Writes docs/folds.md and docs/folds.png.
 """
 
 from __future__ import annotations

@@ -133,11 +133,11 @@ _RECIPES = (
     _EDGE.replace(name="edge-v20", epochs=500, learning_rate=2e-3, fold=0, **_CALM, **_JOINED),
     _EDGE.replace(name="edge-v21", epochs=300, learning_rate=1.5e-3, fold=0, **_CALM, **_TOSSED),
     # From there on frames as whole as they are at run time, in half of the steps; the others are mostly at native size.
-    # Two whole frames are too few for statistics of their own.
+    # Two whole frames are too few for statistics of their own: with those, targets are lost.
     _EDGE.replace(
         name="edge-v22", epochs=120, fold=0, fixed_norm=True, validate_every=60, **_WHOLE, **_CALM, **_TOSSED
     ),
-    # The same with the statistics of each batch, also from edge-v21, and three fifths of edge-v22 in the mean.
+    # With those, also from edge-v21, since masks gain; three fifths of edge-v22 in the mean bring most targets back.
     _EDGE.replace(name="edge-v23", epochs=120, fold=0, mean_share=0.6, validate_every=60, **_WHOLE, **_CALM, **_TOSSED),
     # mlcl-base: from random weights on small crops, which leave two fifths of the work of a step and hold nearly every
     # target whole; from those on larger ones; from those, quieter. Fold 1 is held out of all three.
