@@ -10,7 +10,7 @@ it held out stands in its record. Writes docs/folds.md and docs/folds.png.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -160,15 +160,21 @@ class Parts:
         self.again.add(found.astype(np.float32), large.mask, name, fold)
 
 
-def held_out(models: Mapping[int, LoadedModel], sirst: Path, free: Path) -> dict[int, Parts]:
-    """Runs each network on what it held out, in as many ways round as each key says."""
-    parts = {views: Parts() for views in VIEWS}
-    for fold, model in models.items():
+def frames_of(models: Mapping[int, LoadedModel], sirst: Path, free: Path) -> Iterator[tuple[int, TrainingData]]:
+    """Returns each fold with its frames; refuses networks that did not hold these out."""
+    for fold, model in sorted(models.items()):
         data = load_training_data(sirst, free, Recipe(fold=fold))
         if not held_out_alike(model.info, fold, data):
             raise SystemExit(f"the checkpoint of fold {fold} held other frames out, or was trained on other data")
+        yield fold, data
+
+
+def held_out(models: Mapping[int, LoadedModel], sirst: Path, free: Path) -> dict[int, Parts]:
+    """Runs each network on what it held out, in as many ways round as each key says."""
+    parts = {views: Parts() for views in VIEWS}
+    for fold, data in frames_of(models, sirst, free):
         for views, part in parts.items():
-            part.add(looking(model, views), data, fold)
+            part.add(looking(models[fold], views), data, fold)
     return parts
 
 
@@ -276,14 +282,19 @@ def _cells(result: MetricsResult) -> str:
     return f"{result.iou:.3f} | {result.niou:.3f} | {result.pd:.3f} | {result.fa:.0f}"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def arguments(doc: str) -> argparse.Namespace:
+    """Reads the command line: the data, and one checkpoint for each fold."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("sirst", type=Path)
     parser.add_argument("free", type=Path)
     parser.add_argument("checkpoints", type=Path, nargs="+")
-    arguments = parser.parse_args()
-    recipe, models = read_checkpoints(arguments.checkpoints)
-    parts = held_out(models, arguments.sirst, arguments.free)
+    return parser.parse_args()
+
+
+def main() -> None:
+    given = arguments(__doc__)
+    recipe, models = read_checkpoints(given.checkpoints)
+    parts = held_out(models, given.sirst, given.free)
     (DOCS / "folds.md").write_text(page(recipe, parts), encoding="utf-8")
     draw(DOCS / "folds.png", {part.title: part.curves() for part in (parts[1].native, parts[1].square)})
 

@@ -8,14 +8,12 @@ ones, and images whose targets are inpainted. Writes docs/inserted.md.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
-from folds import DOCS, looking, read_checkpoints
+from folds import DOCS, arguments, frames_of, looking, read_checkpoints
 from numpy.typing import NDArray
 
 from irdet.cli.console import progress
@@ -26,8 +24,6 @@ from irdet.data.synth.config import Range
 from irdet.data.synth.fields import log_uniform
 from irdet.metrics.target import Components, match_components
 from irdet.runtime.detector import Detector
-from irdet.training.dataset import held_out_alike, load_training_data
-from irdet.training.recipe import Recipe
 
 Counts = NDArray[np.generic]
 
@@ -209,18 +205,11 @@ def page(recipe: str, folds: Sequence[int], lone: Search, ranged: Search, paired
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("sirst", type=Path)
-    parser.add_argument("free", type=Path)
-    parser.add_argument("checkpoints", type=Path, nargs="+")
-    arguments = parser.parse_args()
-    recipe, models = read_checkpoints(arguments.checkpoints)
+    given = arguments(__doc__)
+    recipe, models = read_checkpoints(given.checkpoints)
     lone, ranged, paired = Search(), Search(), Search()
-    for fold, model in sorted(models.items()):
-        data = load_training_data(arguments.sirst, arguments.free, Recipe(fold=fold))
-        if not held_out_alike(model.info, fold, data):
-            raise SystemExit(f"the checkpoint of fold {fold} held other frames out, or was trained on other data")
-        detector = looking(model, 1)
+    for fold, data in frames_of(models, given.sirst, given.free):
+        detector = looking(models[fold], 1)
         empty = [*data.free_validation, *map(without_targets, data.validation)]
         with progress(f"fold {fold}", len(empty)) as advance:
             for index, frame in enumerate(empty):
