@@ -22,6 +22,7 @@ from irdet.data.crops import as_counts, without_targets
 from irdet.data.synth import Placed, SynthTarget, insert_targets, shape_of_area
 from irdet.data.synth.config import Range
 from irdet.data.synth.fields import log_uniform
+from irdet.data.synth.targets import SHAPES
 from irdet.metrics.target import Components, match_components
 from irdet.runtime.detector import Detector
 
@@ -62,7 +63,7 @@ class Inserted:
 
 def drawn(rng: np.random.Generator, number: int, place: tuple[float, float], area: float, scr: float) -> Placed:
     """Draws a target: a point where it is small, any shape where it is not."""
-    kind = str(rng.choice(("point", "ellipse", "plane", "drone", "bird"))) if area >= EXTENDED else "point"
+    kind = str(rng.choice(tuple(SHAPES))) if area >= EXTENDED else "point"
     shape = shape_of_area(kind, area, rng.uniform(0, 2 * np.pi), rng.uniform(0.6, 1.4), rng.random())
     return Placed(number, shape, *place, scr)
 
