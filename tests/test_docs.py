@@ -15,7 +15,7 @@ import typer
 from irdet.cli import build_app
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "irdet/weights").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "irdet/weights").glob("*.md"))]
 
 #: What may stand before `irdet` in a line of a shell: the beginning, an environment variable, sudo.
 _COMMAND = re.compile(r"(?:^|[;&|]\s*)(?:sudo\s+)?(?:\w+=\S*\s+)*irdet\s+(.+)$")
@@ -104,12 +104,23 @@ def test_the_guide_goes_all_the_way() -> None:
         assert "python3 -m venv" in section and "pip install" in section
 
 
+def prose(path: Path) -> str:
+    """What a document says outside of its code blocks."""
+    return re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.M | re.S)
+
+
+def anchors(text: str) -> list[str]:
+    """What a link can name of a text: its headings, as GitHub writes them."""
+    return [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.+)", text, re.M)]
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_links_lead_to_files(path: Path) -> None:
-    text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.M | re.S)
-    targets = re.findall(r"\]\(([^)\s]+)", text)
-    local = [target.partition("#")[0] for target in targets if "://" not in target and not target.startswith("mailto:")]
-    assert [target for target in local if target and not (path.parent / target).exists()] == []
+def test_links_lead_to_files_and_headings(path: Path) -> None:
+    targets = re.findall(r"\]\(([^)\s]+)", prose(path))
+    local = [target.partition("#") for target in targets if "://" not in target and not target.startswith("mailto:")]
+    assert [file for file, _, _ in local if not (path.parent / file).exists()] == []
+    pages = [(path.parent / file if file else path, anchor) for file, _, anchor in local if anchor]
+    assert [f"{page}#{anchor}" for page, anchor in pages if anchor not in anchors(prose(page))] == []
 
 
 def test_the_rule_sees_what_is_wrong() -> None:
@@ -130,3 +141,8 @@ def test_the_rule_sees_what_is_wrong() -> None:
         "",
         "--data lacks its value",
     ]
+
+
+def test_anchors_are_those_of_headings() -> None:
+    text = "# The runs of `mlcl-edge`\n\n## Two goes\n\nno # heading\n\n## Is it worth it, then?\n"
+    assert anchors(text) == ["the-runs-of-mlcl-edge", "two-goes", "is-it-worth-it-then"]

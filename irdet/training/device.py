@@ -45,7 +45,7 @@ def half_type(device: torch.device) -> torch.dtype | None:
 
     Returns:
         float16 on CUDA; bfloat16 on a CPU that multiplies it by itself, where a step takes six tenths of the time
-        (docs/training.md); None, for float32, anywhere else.
+        (docs/training/cpu.md); None, for float32, anywhere else.
     """
     if device.type == "cuda":
         return torch.float16
@@ -59,7 +59,7 @@ def keep_freed_memory() -> None:
     """Tells glibc to keep freed memory for the next step instead of giving it back to the system.
 
     The activations of a step are large blocks, which malloc otherwise maps and unmaps each time, and the system must
-    fill every page with zeros again: half of a step's time on a CPU (docs/training.md). Does nothing elsewhere.
+    fill every page with zeros again: half of a step's time on a CPU (docs/training/cpu.md). Does nothing elsewhere.
     """
     if not sys.platform.startswith("linux"):
         return
