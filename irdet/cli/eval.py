@@ -145,15 +145,15 @@ def eval_(
             for note in () if quiet else engine.notes:
                 say(note)
             detector = Detector(engine, threshold=level, polarity=polarity, resize=resize, views=views)
-            folder = run_folder(output, "eval", video.stem or "video", exist_ok)
-            measure_video(
-                *(detector, clips, folder, follow),
-                stabilise=stabilise,
-                fps=fps,
-                preprocessor=preprocessor,
-                as_json=as_json,
-                quiet=quiet,
-            )
+            with run_folder(output, "eval", video.stem or "video", exist_ok) as folder:
+                measure_video(
+                    *(detector, clips, folder, follow),
+                    stabilise=stabilise,
+                    fps=fps,
+                    preprocessor=preprocessor,
+                    as_json=as_json,
+                    quiet=quiet,
+                )
         return
     assert data is not None
     reach = DISTANCE if distance is None else distance
@@ -162,28 +162,27 @@ def eval_(
         for note in () if quiet else engine.notes:
             say(note)
         detector = Detector(engine, threshold=level, polarity=polarity, views=views)
-        folder = run_folder(output, "eval", dataset.name.replace("/", "-"), exist_ok)
         record = engine.info
-        with progress("measuring", len(dataset), quiet) as advance:
-            evaluation = evaluate(
-                detector,
-                dataset,
-                resize=resize,
-                empty=empty or "zero",
-                distance=reach,
-                preprocessor=preprocessor,
-                progress=advance,
-            )
-
-    about = {"model_precision": record.precision, "weights_sha256": record.weights_sha256 or None, "given": model}
-    about |= {"polarity": polarity, **preprocessor.to_dict()}
-    figures = evaluation.to_dict() | about | {"best": _best(evaluation)} | _per_hour(evaluation, fps)
-    files = save_figures(folder, evaluation, figures)
-    try:
-        files.append(save_curves(folder / "curves.png", evaluation))
-    except MissingDependency as error:
-        if not quiet:
-            say(f"curves.png is left out: {error}")
+        with run_folder(output, "eval", dataset.name.replace("/", "-"), exist_ok) as folder:
+            with progress("measuring", len(dataset), quiet) as advance:
+                evaluation = evaluate(
+                    detector,
+                    dataset,
+                    resize=resize,
+                    empty=empty or "zero",
+                    distance=reach,
+                    preprocessor=preprocessor,
+                    progress=advance,
+                )
+            about = {"model_precision": record.precision, "weights_sha256": record.weights_sha256 or None}
+            about |= {"given": model, "polarity": polarity, **preprocessor.to_dict()}
+            figures = evaluation.to_dict() | about | {"best": _best(evaluation)} | _per_hour(evaluation, fps)
+            files = save_figures(folder, evaluation, figures)
+            try:
+                files.append(save_curves(folder / "curves.png", evaluation))
+            except MissingDependency as error:
+                if not quiet:
+                    say(f"curves.png is left out: {error}")
     if as_json:
         print_json({**figures, "files": files})
         return

@@ -299,8 +299,7 @@ def infer(
             tell(f"{engine.info.variant} was not trained on locally normalised frames: expect more false targets")
         folder = resume
         if folder is None:
-            folder = run_folder(output, "infer", frames.name, exist_ok)
-            held.enter_context(claimed(folder))
+            folder = held.enter_context(run_folder(output, "infer", frames.name, exist_ok))
         sinks = results.sinks(folder, frames)
         read = _spare(source, folder, sinks)
         read |= {path.resolve() for path in (ignore, nuc, _file(model)) if path is not None}

@@ -73,8 +73,11 @@ def new_run(task: str, name: str | None = None, exist_ok: bool = False, root: Pa
         raise IrdetError(f"cannot make the run folder {parent / name}: {error.strerror}") from error
 
 
-def run_folder(output: Path | None, task: str, name: str, exist_ok: bool) -> Path:
-    """Returns the folder that a user named, made where it is missing, or a new run's.
+@contextmanager
+def run_folder(output: Path | None, task: str, name: str, exist_ok: bool) -> Iterator[Path]:
+    """Holds the folder that a user named, made where it is missing, or a new run's, as `claimed` does.
+
+    A run that fails before it has written anything takes the folder that was made for it away again.
 
     Args:
         output: The folder; None for a new one of this task.
@@ -83,11 +86,22 @@ def run_folder(output: Path | None, task: str, name: str, exist_ok: bool) -> Pat
         exist_ok: Write into the folder although something is in it.
 
     Raises:
-        UsageError: The folder is not empty.
+        UsageError: The folder is not empty, or another run is writing there.
         IrdetError: It cannot be made or read.
     """
-    if output is None:
-        return new_run(task, name.replace("\\", "_"), exist_ok)
+    made = output is None or not output.exists()
+    folder = new_run(task, name.replace("\\", "_"), exist_ok) if output is None else _named(output, exist_ok)
+    with claimed(folder):
+        try:
+            yield folder
+        except BaseException:
+            if made:
+                with suppress(OSError):  # something is in it
+                    folder.rmdir()
+            raise
+
+
+def _named(output: Path, exist_ok: bool) -> Path:
     try:
         output.mkdir(parents=True, exist_ok=True)
         if exist_ok or not any(output.iterdir()):

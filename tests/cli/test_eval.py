@@ -240,3 +240,15 @@ def test_video_misused(irdet_command, arguments: list[object], tmp_path: Path) -
         result = irdet_command("eval", *wrong)
         assert result.code in (1, 2) and message in result.err and result.err.count("\n") == 1
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_failed_run_leaves_no_empty_folder(irdet_command, arguments: list[object], tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    pytest.importorskip("scipy")
+    clip = save_clip(tmp_path, "broken")
+    clip.write_bytes(b"no video")
+    image = next((Path(str(arguments[3])) / "images").iterdir())
+    whole = image.read_bytes()
+    image.write_bytes(whole[: len(whole) // 2])
+    for wrong in ([*arguments[:2], "--video", clip], arguments):
+        assert irdet_command("eval", *wrong).code == 1
+        assert list(tmp_path.glob("runs/eval/*")) == [], wrong

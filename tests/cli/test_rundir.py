@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from irdet.cli.rundir import claimed, new_run
+from irdet.cli.rundir import claimed, new_run, run_folder
 from irdet.core.errors import IrdetError, UsageError
 
 
@@ -59,6 +59,19 @@ def test_a_file_in_the_way(tmp_path: Path) -> None:
     with pytest.raises(IrdetError, match="cannot make the run folder") as caught:
         new_run("x", root=tmp_path / "train" / "night")
     assert "\n" not in str(caught.value)
+
+
+def test_a_run_that_fails_takes_an_empty_folder_away(tmp_path: Path) -> None:
+    mine, new, begun = (tmp_path / name for name in ("mine", "new", "begun"))
+    mine.mkdir()
+    for folder in (mine, new, begun):
+        with pytest.raises(KeyboardInterrupt), run_folder(folder, "eval", "night", False):
+            if folder is begun:
+                (folder / "targets.csv").touch()
+            raise KeyboardInterrupt
+    assert mine.is_dir(), "it was there before"
+    assert not new.exists()
+    assert (begun / "targets.csv").exists()
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder here that not even root may write to")
