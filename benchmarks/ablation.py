@@ -25,7 +25,7 @@ from irdet.cli.console import progress
 from irdet.data.crops import LabelledFrame
 from irdet.metrics.accumulator import RESAMPLES, MetricsResult
 from irdet.models.cost import flop
-from irdet.models.mlcl import BFPN, LCL, MLCL, MLCLEdge, conv
+from irdet.models.mlcl import BFPN, LCL, MLCL, MLCLEdge, Network, conv
 from irdet.training.dataset import TrainingData, load_training_data, stretch
 from irdet.training.device import keep_freed_memory
 from irdet.training.loop import train
@@ -126,15 +126,15 @@ class Row:
     high: float
 
 
-def trained(recipe: Recipe, build: Callable[[], MLCLEdge], data: TrainingData, name: str) -> MLCLEdge:
-    """Returns the averaged network of a run."""
+def trained(recipe: Recipe, build: Callable[[], Network], data: TrainingData, name: str, folder: Path) -> Network:
+    """Returns the averaged network of a run, whose log stays in the folder."""
     torch.manual_seed(recipe.seed)
     network = build()
     steps = -(-len(data.train) // recipe.batch) * recipe.epochs
-    with tempfile.TemporaryDirectory() as folder, progress(name, steps) as advance:
-        last = train(recipe, data, Path(folder), initial=network, advance=advance).last
-        # Not load_checkpoint: the variants are no networks of irdet's.
-        network.load_state_dict(torch.load(last, weights_only=True)["model"])
+    with progress(name, steps) as advance:
+        last = train(recipe, data, folder, initial=network, advance=advance).last
+    # Not load_checkpoint: the variants are no networks of irdet's.
+    network.load_state_dict(torch.load(last, weights_only=True)["model"])
     return network.eval()
 
 
@@ -157,7 +157,8 @@ def measure(data: TrainingData, recipe: Recipe, seed: int) -> list[Row]:
     rows: list[Row] = []
     reference: MetricsResult | None = None
     for name, build in VARIANTS.items():
-        network = trained(replace(recipe, seed=seed), build, data, f"{name}, seed {seed}")
+        with tempfile.TemporaryDirectory() as folder:
+            network = trained(replace(recipe, seed=seed), build, data, f"{name}, seed {seed}", Path(folder))
         native, stretched = validate(network, data.validation, cpu), validate(network, square, cpu)
         reference = reference or native
         low, high = interval(native, reference)

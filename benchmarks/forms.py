@@ -18,16 +18,15 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from ablation import trained
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from irdet.cli.console import progress
 from irdet.metrics.accumulator import MetricsResult
 from irdet.models.cost import flop
 from irdet.models.mlcl import BFPN, MLCL, Hysteresis, MLCLEdge, Network, ResidualBlock, conv, stage
 from irdet.training.dataset import TrainingData, load_training_data, stretch
 from irdet.training.device import keep_freed_memory
-from irdet.training.loop import train
 from irdet.training.recipe import Recipe, get_recipe
 from irdet.training.validation import validate
 
@@ -134,22 +133,16 @@ def told(result: MetricsResult) -> str:
 
 
 def measure(name: str, recipe: Recipe, data: TrainingData) -> None:
-    torch.manual_seed(recipe.seed)
-    network = FORMS[name]()
+    with tempfile.TemporaryDirectory() as folder:
+        network = trained(recipe, FORMS[name], data, name, Path(folder))
+        log = (Path(folder) / "log.csv").read_text(encoding="utf-8").splitlines()
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    print(f"{name}: {flop(network, 512, 512) / 1e9:.2f} GFLOP at 512x512, {parameters:,} parameters", flush=True)
-    steps = -(-len(data.train) // recipe.batch) * recipe.epochs
-    with tempfile.TemporaryDirectory() as folder, progress(name, steps) as advance:
-        last = train(recipe, data, Path(folder), initial=network, advance=advance).last
-        # Not load_checkpoint: the forms are no networks of irdet's.
-        network.load_state_dict(torch.load(last, weights_only=True)["model"])
-        with (Path(folder) / "log.csv").open(encoding="utf-8") as log:
-            for row in csv.DictReader(log):
-                if row["val_iou"]:
-                    iou, niou, pd, fa = (float(row[f"val_{key}"]) for key in ("iou", "niou", "pd", "fa"))
-                    after = f"  after {int(row['epoch']) + 1} epochs"
-                    print(f"{after}: IoU {iou:.3f}  nIoU {niou:.3f}  Pd {pd:.3f}  Fa {fa:.0f}e-6")
-    network.eval()
+    print(f"{name}: {flop(network, 512, 512) / 1e9:.2f} GFLOP at 512x512, {parameters:,} parameters")
+    for row in csv.DictReader(log):
+        if row["val_iou"]:
+            iou, niou, pd, fa = (float(row[f"val_{key}"]) for key in ("iou", "niou", "pd", "fa"))
+            after = f"  after {int(row['epoch']) + 1} epochs"
+            print(f"{after}: IoU {iou:.3f}  nIoU {niou:.3f}  Pd {pd:.3f}  Fa {fa:.0f}e-6")
     cpu = torch.device("cpu")
     print(f"  at native size: {told(validate(network, data.validation, cpu))}")
     square = [stretch(frame, recipe.square) for frame in data.validation]

@@ -21,6 +21,11 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted
 _COMMAND = re.compile(r"(?:^|[;&|]\s*)(?:sudo\s+)?(?:\w+=\S*\s+)*irdet\s+(.+)$")
 
 
+def prose(text: str) -> str:
+    """What a document says outside of its fenced blocks."""
+    return re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
+
+
 def commands(text: str) -> Iterator[list[str]]:
     """Yields what follows `irdet` in code blocks (fenced as shell, or indented) and in inline code."""
     language, fenced = "", False
@@ -31,8 +36,7 @@ def commands(text: str) -> Iterator[list[str]]:
             yield from _words(line.strip().removeprefix("$ "))
         elif not fenced and line.startswith("    "):
             yield from _words(line.strip())
-    plain = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
-    for code in re.findall(r"`([^`]+)`", plain):
+    for code in re.findall(r"`([^`]+)`", prose(text)):
         yield from _words(" ".join(code.split()))
 
 
@@ -104,23 +108,19 @@ def test_the_guide_goes_all_the_way() -> None:
         assert "python3 -m venv" in section and "pip install" in section
 
 
-def prose(path: Path) -> str:
-    """What a document says outside of its code blocks."""
-    return re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.M | re.S)
-
-
 def anchors(text: str) -> list[str]:
-    """What a link can name of a text: its headings, as GitHub writes them."""
-    return [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.+)", text, re.M)]
+    """What a link can name of a document: its headings, as GitHub writes them."""
+    titles = re.findall(r"^#+ (.+)", prose(text), flags=re.M)
+    return [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_links_lead_to_files_and_headings(path: Path) -> None:
-    targets = re.findall(r"\]\(([^)\s]+)", prose(path))
+    targets = re.findall(r"\]\(([^)\s]+)", prose(path.read_text(encoding="utf-8")))
     local = [target.partition("#") for target in targets if "://" not in target and not target.startswith("mailto:")]
     assert [file for file, _, _ in local if not (path.parent / file).exists()] == []
     pages = [(path.parent / file if file else path, anchor) for file, _, anchor in local if anchor]
-    assert [f"{page}#{anchor}" for page, anchor in pages if anchor not in anchors(prose(page))] == []
+    assert [f"{page}#{anchor}" for page, anchor in pages if anchor not in anchors(page.read_text("utf-8"))] == []
 
 
 def test_the_rule_sees_what_is_wrong() -> None:
