@@ -226,7 +226,7 @@ def _accuracy(
 
 
 def _show(bench: Bench) -> None:
-    from irdet.cli.console import counted, out, print_table, ways_round
+    from irdet.cli.console import counted, print_line, print_table, ways_round
 
     width, height = bench.options.size
     spots = counted(bench.options.targets, "bright spot")
@@ -250,8 +250,8 @@ def _show(bench: Bench) -> None:
     for one in bench.results:
         if one.device:
             medians = ", ".join(f"{name} {1e3 * times.percentile(50):.3f}" for name, times in one.device.items())
-            out().print(f"{one.name} on the device, medians in ms: {medians}", markup=False)
-    out().print(f"{bench.machine}; {bench.machine.system}, {bench.date}", markup=False, soft_wrap=True)
+            print_line(f"{one.name} on the device, medians in ms: {medians}")
+    print_line(f"{bench.machine}; {bench.machine.system}, {bench.date}")
 
 
 def _missed(bench: Bench, min_iou: float | None, max_p99_ms: float | None) -> list[str]:

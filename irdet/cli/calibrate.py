@@ -68,7 +68,7 @@ def calibrate(
     """
     import numpy as np
 
-    from irdet.cli.console import out, print_json
+    from irdet.cli.console import print_json, print_line
     from irdet.core import nuc as correction_of
 
     if (cold is None) != (hot is None):
@@ -121,11 +121,9 @@ def calibrate(
     if as_json:
         print_json(record)
     else:
-        out().print(
+        print_line(
             f"{output}: {width}x{height} px, {record['bad_pixels']} bad; gain differs by {record['gain_std']:.4f}, "
-            f"offset by {record['offset_std']:.2f} counts (standard deviations)",
-            markup=False,
-            soft_wrap=True,
+            f"offset by {record['offset_std']:.2f} counts (standard deviations)"
         )
 
 

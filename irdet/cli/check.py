@@ -33,7 +33,7 @@ def check(
     JetPack 6.0 has TensorRT 8.6, JetPack 6.1 to 7 have TensorRT 10. Each finding names the node and the remedy. What
     passes here is most likely to build; irdet verify on the device is what proves it.
     """
-    from irdet.cli.console import out, plain, print_json
+    from irdet.cli.console import print_json, print_line
     from irdet.export.limits import LIMITS
     from irdet.export.lint import lint_model
 
@@ -50,11 +50,11 @@ def check(
         print_json({"model": str(file), "for": name, "errors": errors, "findings": [asdict(item) for item in findings]})
     else:
         for finding in findings:
-            out().print(plain(str(finding)), markup=False, soft_wrap=True)
+            print_line(finding)
         told = ", ".join(
             f"{count} {what}{'s' * (count != 1)}"
             for what, count in (("error", errors), ("warning", len(findings) - errors))
         )
-        print(f"{'FAIL' if errors else 'PASS'} {plain(str(file))} for {LIMITS[name].name}: {told}")
+        print_line(f"{'FAIL' if errors else 'PASS'} {file} for {LIMITS[name].name}: {told}")
     if errors:
         raise typer.Exit(1)

@@ -45,6 +45,11 @@ def say(text: object) -> None:
     console().print(plain(str(text)), markup=False, soft_wrap=True)
 
 
+def print_line(text: object) -> None:
+    """Prints a line on stdout, as `say` does on stderr."""
+    out().print(plain(str(text)), markup=False, soft_wrap=True)
+
+
 def tell_skipped(one: Skipped) -> None:
     """Tells on stderr of frames that could not be had."""
     say(f"skipped: {one.reason}")
@@ -78,13 +83,7 @@ def print_table(title: str, rows: Sequence[Sequence[object]], columns: Sequence[
     from rich.text import Text
 
     width = max([len(columns), *(len(row) for row in rows)])
-    table = Table(
-        title=Text(plain(title), style="table.title"),
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        show_header=bool(columns),
-        show_edge=False,
-    )
+    table = Table(box=SIMPLE_HEAD, show_header=bool(columns), show_edge=False)
     for index in range(width):
         cells = [row[index] for row in rows if index < len(row) and row[index] is not None]
         numeric = bool(cells) and all(isinstance(cell, (int, float)) for cell in cells)
@@ -92,6 +91,8 @@ def print_table(title: str, rows: Sequence[Sequence[object]], columns: Sequence[
         table.add_column(Text(name), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(plain(_cell(value))) for value in row))  # names hold brackets, and no markup
+    # Not the table's own title: that is broken at the table's width.
+    out().print(Text(plain(title), style="table.title"), soft_wrap=True)
     out().print(table)
 
 

@@ -21,19 +21,19 @@ def doctor(as_json: JsonOption = False) -> None:
     1 where they run on none.
     """
     from irdet import __version__
-    from irdet.cli.console import out, print_json
+    from irdet.cli.console import print_json, print_line
     from irdet.doctor.examine import examine
 
     report = examine()
     if as_json:
         print_json({"irdet": __version__, **report.to_dict()})
     else:
-        out().print(f"irdet {__version__} on {report.machine}, {report.machine.system}", markup=False, soft_wrap=True)
+        print_line(f"irdet {__version__} on {report.machine}, {report.machine.system}")
         width = max(len(finding.part) for finding in report.findings)
         for finding in report.findings:
             _show(finding, width)
         told = f"models run here on {', '.join(report.runtimes)}" if report.runtimes else "models run here on nothing"
-        out().print(told, markup=False, soft_wrap=True)
+        print_line(told)
     if not report.runtimes:
         raise typer.Exit(1)
 

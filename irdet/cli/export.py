@@ -341,7 +341,7 @@ def _report(result: Exported, reduction: Reduction | None, shape: list[int | Non
 
 def _compare(verdict: Verdict, precision: str) -> None:
     """Prints the accuracy gate's figures side by side."""
-    from irdet.cli.console import out, print_table
+    from irdet.cli.console import print_line, print_table
 
     before, after = verdict.before, verdict.after
     names = {"iou": "IoU", "niou": "nIoU", "pd": "Pd", "fa": "Fa, 1e-6"}
@@ -356,10 +356,9 @@ def _compare(verdict: Verdict, precision: str) -> None:
     )
     kept = f"in float: {', '.join(verdict.kept)}" if verdict.kept else "no layer in float"
     form = "half" if precision == "fp16" else "INT8"
-    out().print(
+    print_line(
         f"IoU may drop by {verdict.max_drop:g}; {kept}; {verdict.share:.1%} of the convolutions' work is {form}; "
-        f"largest difference of a probability {verdict.max_difference:.3f}",
-        markup=False,
+        f"largest difference of a probability {verdict.max_difference:.3f}"
     )
 
 

@@ -188,7 +188,7 @@ def infer(
     opening = beside.submit(open_engine, model, device=device, threads=threads)
     beside.shutdown(wait=False)
 
-    from irdet.cli.console import out, print_json, print_table, progress, tell_skipped
+    from irdet.cli.console import print_json, print_line, print_table, progress, tell_skipped
     from irdet.cli.rundir import claimed, run_folder
     from irdet.core.threshold import parse_threshold, threshold_record
     from irdet.runtime.detector import Detector
@@ -344,10 +344,10 @@ def infer(
         if summary.frames and not quiet:
             print_table("Where the time went (stages overlap)", *_stages(summary))
         if follower is not None:
-            out().print(outcome(follower.summary(), summary.frames), markup=False)
-        out().print(f"{_outcome(summary)}; written:", markup=False)
+            print_line(outcome(follower.summary(), summary.frames))
+        print_line(f"{_outcome(summary)}; written:")
         for file in files:
-            out().print(f"  {file}", markup=False, soft_wrap=True)
+            print_line(f"  {file}")
     again = "" if frames.live or track or rotate or coco else f"; to go on, add --resume {folder}"
     stop.check(f"{counted(summary.frames, 'frame')}{again}")
 

@@ -162,14 +162,10 @@ def _whole(name: str, span: Span) -> tuple[int, int]:
 
 
 def _tell(written: Written, what: str, as_json: bool) -> None:
-    from irdet.cli.console import out, print_json
+    from irdet.cli.console import print_json, print_line
 
     if as_json:
         record: dict[str, Any] = {"path": written.path, "truth": written.truth}
         print_json({**record, "frames": written.frames, "targets": written.targets})
         return
-    out().print(
-        f"{written.path}: {written.frames} {what}, {written.targets} targets in them; truth in {written.truth}",
-        markup=False,
-        soft_wrap=True,
-    )
+    print_line(f"{written.path}: {written.frames} {what}, {written.targets} targets in them; truth in {written.truth}")

@@ -75,7 +75,7 @@ def tune(
 
     The figures that it prints are measured on the data that the threshold was chosen on: test on others.
     """
-    from irdet.cli.console import out, print_json, print_table, progress, say
+    from irdet.cli.console import print_json, print_line, print_table, progress, say
     from irdet.cli.rundir import new_run
     from irdet.data.sirst import load_dataset
     from irdet.engines import open_engine, resolve_model
@@ -152,11 +152,7 @@ def tune(
         [(name, *(values[column] for column in _COLUMNS)) for name, values in (("before", before), ("after", after))],
         ("", *_COLUMNS),
     )
-    out().print(
-        f"threshold {threshold:g} is in {output}; measure it on data that it was not chosen on",
-        markup=False,
-        soft_wrap=True,
-    )
+    print_line(f"threshold {threshold:g} is in {output}; measure it on data that it was not chosen on")
 
 
 def _at(curves: Curves, step: int) -> dict[str, Any]:

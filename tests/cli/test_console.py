@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+import pytest
+
+from irdet.cli.console import print_line, print_table
+
+
+def test_a_title_is_one_line_however_narrow_its_table(capsys: pytest.CaptureFixture[str]) -> None:
+    title = "End to end, frame of 640x512 px, looked at in 2 ways round, ms " + "and more " * 20
+    print_table(title, [("tophat", 1.5)], ("model", "p50"))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == title
+    assert [line.split() for line in lines[1:4:2]] == [["model", "p50"], ["tophat", "1.5"]]
+
+
+def test_a_line_is_printed_whole_and_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    print_line("[bold]a/b\x1b[2J " + "word " * 60)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("[bold]a/b\ufffd[2J word") and line.count("word") == 60
