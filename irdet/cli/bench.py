@@ -135,7 +135,7 @@ def bench(
     where an engine misses it.
     """
     from irdet.cli.console import print_json, progress, say
-    from irdet.cli.rundir import new_run
+    from irdet.cli.rundir import named_after, run_folder
     from irdet.data.sirst import load_dataset
     from irdet.engines import open_engine
     from irdet.engines.base import DEVICES
@@ -179,18 +179,18 @@ def bench(
                 for note in which.notes:
                     say(f"{one}: {note}")
         # Before the minutes that measuring takes: a folder that cannot be made is told first.
-        folder = new_run("bench", name or Path(named[0]).stem.partition("@")[0], exist_ok)
+        run_name = name or named_after(Path(named[0]).stem.partition("@")[0])
+        folder = closing.enter_context(run_folder(None, "bench", run_name, exist_ok))
         if dataset is not None:
             accuracy = _accuracy(opened, dataset, views, quiet)
         with progress("measuring", ROUNDS, quiet) as advance:
             found = run(opened, options, fresh=fresh, accuracy=accuracy, advance=advance)
-
-    files = [save_record(folder / "bench.json", found)]
-    try:
-        files.append(save_picture(folder / "latency.png", found))
-    except MissingDependency as error:
-        if not quiet:
-            say(f"latency.png is left out: {error}")
+        files = [save_record(folder / "bench.json", found)]
+        try:
+            files.append(save_picture(folder / "latency.png", found))
+        except MissingDependency as error:
+            if not quiet:
+                say(f"latency.png is left out: {error}")
     if export_times is not None:
         files.append(save_times(export_times, found))
     if as_json:

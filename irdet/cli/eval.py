@@ -116,7 +116,7 @@ def eval_(
     """
     from irdet.cli.console import print_json, print_table, progress, say
     from irdet.cli.eval_video import measure_video
-    from irdet.cli.rundir import run_folder
+    from irdet.cli.rundir import named_after, run_folder
     from irdet.core.threshold import parse_threshold
     from irdet.data.sirst import load_dataset
     from irdet.engines import open_engine
@@ -145,7 +145,7 @@ def eval_(
             for note in () if quiet else engine.notes:
                 say(note)
             detector = Detector(engine, threshold=level, polarity=polarity, resize=resize, views=views)
-            with run_folder(output, "eval", video.stem or "video", exist_ok) as folder:
+            with run_folder(output, "eval", named_after(video.stem or "video"), exist_ok) as folder:
                 measure_video(
                     *(detector, clips, folder, follow),
                     stabilise=stabilise,
@@ -163,7 +163,7 @@ def eval_(
             say(note)
         detector = Detector(engine, threshold=level, polarity=polarity, views=views)
         record = engine.info
-        with run_folder(output, "eval", dataset.name.replace("/", "-"), exist_ok) as folder:
+        with run_folder(output, "eval", named_after(dataset.name), exist_ok) as folder:
             with progress("measuring", len(dataset), quiet) as advance:
                 evaluation = evaluate(
                     detector,

@@ -189,7 +189,7 @@ def infer(
     beside.shutdown(wait=False)
 
     from irdet.cli.console import print_json, print_line, print_table, progress, tell_skipped
-    from irdet.cli.rundir import claimed, run_folder
+    from irdet.cli.rundir import claimed, named_after, run_folder
     from irdet.core.threshold import parse_threshold, threshold_record
     from irdet.runtime.detector import Detector
     from irdet.runtime.follow import Follower
@@ -299,7 +299,7 @@ def infer(
             tell(f"{engine.info.variant} was not trained on locally normalised frames: expect more false targets")
         folder = resume
         if folder is None:
-            folder = held.enter_context(run_folder(output, "infer", frames.name, exist_ok))
+            folder = held.enter_context(run_folder(output, "infer", named_after(frames.name), exist_ok))
         sinks = results.sinks(folder, frames)
         read = _spare(source, folder, sinks)
         read |= {path.resolve() for path in (ignore, nuc, _file(model)) if path is not None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,8 +12,8 @@ from irdet.core.errors import IrdetError, UsageError
 
 
 @contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """Keeps a run's folder from other runs of irdet, as far as the system has locks for folders (POSIX).
+def claimed(folder: Path) -> Iterator[Path]:
+    """Keeps a run's folder, which it yields, from other runs of irdet where the system has locks for folders (POSIX).
 
     The lock leaves no file, and dies with the process.
 
@@ -22,7 +23,7 @@ def claimed(folder: Path) -> Iterator[None]:
     try:
         import fcntl
     except ImportError:  # Windows
-        yield
+        yield folder
         return
     place = os.open(folder, os.O_RDONLY)
     try:
@@ -31,9 +32,14 @@ def claimed(folder: Path) -> Iterator[None]:
                 fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise UsageError(f"{folder}: another run of irdet is writing there; choose another folder") from error
-        yield
+        yield folder
     finally:
         os.close(place)
+
+
+def named_after(source: str) -> str:
+    """Returns the name of a run after what it reads, without a sign of a path."""
+    return re.sub(r"[/\\\0]", "_", source)
 
 
 def new_run(task: str, name: str | None = None, exist_ok: bool = False, root: Path = Path("runs")) -> Path:
@@ -86,11 +92,11 @@ def run_folder(output: Path | None, task: str, name: str, exist_ok: bool) -> Ite
         exist_ok: Write into the folder although something is in it.
 
     Raises:
-        UsageError: The folder is not empty, or another run is writing there.
+        UsageError: The folder is not empty, another run is writing there, or the name is no plain folder name.
         IrdetError: It cannot be made or read.
     """
     made = output is None or not output.exists()
-    folder = new_run(task, name.replace("\\", "_"), exist_ok) if output is None else _named(output, exist_ok)
+    folder = new_run(task, name, exist_ok) if output is None else _named(output, exist_ok)
     with claimed(folder):
         try:
             yield folder

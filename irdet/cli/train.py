@@ -86,7 +86,7 @@ def train(
     require("tensorboard", "train", "training")
 
     from irdet.cli.console import print_json, print_table, progress, say
-    from irdet.cli.rundir import claimed, new_run
+    from irdet.cli.rundir import claimed, run_folder
     from irdet.models import load_initial, load_model
     from irdet.training.dataset import held_out_alike, load_training_data
     from irdet.training.device import choose_device, keep_freed_memory
@@ -140,25 +140,24 @@ def train(
     ):
         if record is not None and plan.fold and not held_out_alike(record, plan.fold, frames):
             say(f"{what} may have been trained on what is held out here: figures of fold {plan.fold} will flatter")
-    if resume is None:
-        folder = new_run("train", name or plan.model, exist_ok)
-    if not quiet:
-        say(
-            f"{plan.model}: {len(frames.train)} images to train on, {len(frames.validation)} to validate, "
-            f"{len(frames.backgrounds)} target-free; on {where}; in {folder}"
-        )
     steps = -(-len(frames.train) // plan.batch) * plan.epochs
-    with claimed(folder), progress("training", steps, quiet) as advance:
-        result = run(
-            plan,
-            frames,
-            folder,
-            device=where,
-            initial=initial.module if initial else None,
-            earlier=earlier.module if earlier else None,
-            resume=resume is not None,
-            advance=advance,
-        )
+    with run_folder(None, "train", name or plan.model, exist_ok) if resume is None else claimed(folder) as folder:
+        if not quiet:
+            say(
+                f"{plan.model}: {len(frames.train)} images to train on, {len(frames.validation)} to validate, "
+                f"{len(frames.backgrounds)} target-free; on {where}; in {folder}"
+            )
+        with progress("training", steps, quiet) as advance:
+            result = run(
+                plan,
+                frames,
+                folder,
+                device=where,
+                initial=initial.module if initial else None,
+                earlier=earlier.module if earlier else None,
+                resume=resume is not None,
+                advance=advance,
+            )
     if result.signal is not None:
         same = [("--data", data), ("--backgrounds", backgrounds), ("--split", split), ("--threads", threads)]
         same += [("--device", device if device != "auto" else None), ("--resume", folder)]

@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
+from irdet.core.errors import ModelError
+
 QUICK = ("--duration", "0.02", "--warmup", "0", "--imgsz", "96x72", "--no-fresh")
 
 
@@ -67,6 +69,17 @@ def test_gates(bench: Callable[..., Any], tmp_path: Path) -> None:
     bad = bench("tophat", "--data", data, "--min-iou", "1.01", "--quiet")
     assert bad.code == 1 and "less than --min-iou 1.01" in bad.err
     assert "IoU" in bad.out, "the figures are shown although the gate is missed"
+
+
+def test_a_run_that_fails_leaves_no_empty_folder(
+    bench: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*_: object, **__: object) -> None:
+        raise ModelError("the device is gone")
+
+    monkeypatch.setattr("irdet.evaluation.bench.measure.bench", lost)
+    assert bench("tophat", "--quiet").code == 1
+    assert (tmp_path / "runs/bench").is_dir() and not any((tmp_path / "runs/bench").iterdir())
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from irdet.cli.rundir import claimed, new_run, run_folder
+from irdet.cli.rundir import claimed, named_after, new_run, run_folder
 from irdet.core.errors import IrdetError, UsageError
 
 
@@ -25,7 +25,8 @@ def test_without_a_name(tmp_path: Path) -> None:
 def test_a_folder_is_one_runs_at_a_time(tmp_path: Path) -> None:
     with claimed(tmp_path), pytest.raises(UsageError, match="another run of irdet is writing there"):
         claimed(tmp_path).__enter__()
-    with claimed(tmp_path):
+    with claimed(tmp_path) as folder:
+        assert folder == tmp_path
         assert list(tmp_path.iterdir()) == [], "it leaves nothing"
 
 
@@ -48,6 +49,11 @@ def test_a_name_is_no_path(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="--name"):
         new_run("train", name, root=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("source", ["sirst/test", "night\\1", "a\0b"])
+def test_a_run_is_named_after_what_is_no_name(tmp_path: Path, source: str) -> None:
+    assert new_run("eval", named_after(source), root=tmp_path).parent == tmp_path / "eval"
 
 
 def test_a_file_in_the_way(tmp_path: Path) -> None:
