@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 
 from irdet.core.errors import FrameError, IrdetError, UsageError
 from irdet.core.images import read_image
-from irdet.runtime.sources import FALLBACK_FPS, SkipLog, Skipped, open_source, video
+from irdet.runtime.sources import FALLBACK_FPS, SkipLog, Skipped, SourceOptions, open_source, video
+from irdet.runtime.sources.video import VideoSource
 
 FRAMES = 30
 
@@ -199,6 +201,65 @@ def test_truncated_video_works_up_to_the_cut_and_says_so(
     assert skipped.frames == source.skipped.frames == FRAMES - read
     assert skipped.reason.startswith(f"cut.mkv: {FRAMES - read} of the {FRAMES} frames that it declares")
     assert capfd.readouterr() == ("", "")
+
+
+class Leaving:
+    """A recording of 40 frames at 25/s whose decoder reports three damaged ones of those that it leaves out."""
+
+    def __init__(self, lost: range, beat: float = 1.0) -> None:
+        self._places: Iterator[int | None] = iter([*range(lost.start), None, None, None, *range(lost.stop, 40)])
+        self._place = 0
+        self._beat = beat
+
+    def get(self, what: int) -> float:
+        sizes = {cv2.CAP_PROP_FRAME_WIDTH: 8.0, cv2.CAP_PROP_FRAME_HEIGHT: 6.0}
+        rates = {cv2.CAP_PROP_FPS: 25.0, cv2.CAP_PROP_FRAME_COUNT: 40.0}
+        return {**sizes, **rates, cv2.CAP_PROP_POS_MSEC: 40.0 * self._place * self._beat}.get(what, 0.0)
+
+    def grab(self) -> bool:
+        place = next(self._places, None)
+        self._place = self._place if place is None else place
+        return place is not None
+
+    def retrieve(self) -> tuple[bool, NDArray[np.uint8]]:
+        return True, np.full((6, 8), self._place, np.uint8)
+
+    def release(self) -> None:
+        pass
+
+    def source(self, stride: int = 1) -> VideoSource:
+        return VideoSource(cast("cv2.VideoCapture", self), "clip", "clip.mp4", SourceOptions(stride=stride))
+
+
+@pytest.mark.parametrize("stride", [1, 4])
+def test_a_decoder_that_reports_fewer_frames_than_it_leaves_out(stride: int) -> None:
+    """As H.264 does, where the damaged ones were referred to: the stamps tell where it goes on."""
+    with Leaving(range(10, 23)).source(stride=stride) as source:
+        frames = list(source)
+    assert [frame.index for frame in frames] == [n for n in range(0, 40, stride) if n not in range(10, 23)]
+    assert [frame.pixels[0, 0] for frame in frames] == [frame.index for frame in frames]
+    assert [frame.time for frame in frames] == pytest.approx([frame.index / 25 for frame in frames])
+    assert source.skipped.frames == 13
+    assert source.skipped.named[0].reason == "clip.mp4: frames 10 to 22 cannot be decoded"
+
+
+def test_where_stamps_keep_no_beat_the_decoder_is_believed() -> None:
+    with Leaving(range(10, 23), beat=0.7).source() as source:
+        assert [frame.index for frame in source][9:11] == [9, 13]
+
+
+def test_a_hole_in_a_real_clip_moves_no_number(shared: Path, tmp_path: Path) -> None:
+    clip = shared / "video/IR_BIRD_064.mp4"
+    data = bytearray(clip.read_bytes())
+    data[len(data) // 3 : len(data) // 3 + 5000] = bytes(5000)
+    (tmp_path / "hole.mp4").write_bytes(data)
+    with open_source(clip) as source:
+        whole = {frame.index: np.asarray(frame.pixels) for frame in source}
+    with open_source(tmp_path / "hole.mp4") as source:
+        rest = {frame.index: np.asarray(frame.pixels) for frame in source}
+    assert source.skipped.frames == len(whole) - len(rest) > 20 and max(rest) == max(whole)
+    last = sorted(rest)[-50:]  # behind the next key frame
+    assert all(np.array_equal(rest[index], whole[index]) for index in last)
 
 
 @pytest.mark.parametrize("suffix", [".avi", ".mkv"])

@@ -18,6 +18,9 @@ from irdet.runtime.sources.base import Closing, NothingLeft, RawFrame, SkipLog, 
 #: A video is at its end when so many frames in a row cannot be decoded.
 MAX_FAILED = 500
 
+#: A frame that is further from a whole number of periods, in periods, is of a rate that varies.
+OFF_BEAT = 0.25
+
 #: What FFmpeg calls grey of 16 bits, little endian: the one deep format that OpenCV leaves as it is.
 _GREY16 = b"Y1\x00\x10"
 
@@ -31,8 +34,9 @@ _HEAD_BYTES = 1024
 class VideoSource(Closing):
     """A recording. See `Source`.
 
-    A frame that cannot be decoded is skipped and keeps its number, so `index` and `time` of the others stay right.
-    Some decoders leave such frames out without a word: then they are missed at the end, by what the file declares.
+    A frame that cannot be decoded is skipped and keeps its number, so `index` and `time` of the others stay right: how
+    many a damaged place has cost is told by the container's stamp of the frame behind it, since some decoders leave
+    more out than they report. Where they report none at all, those are missed at the end, by what the file declares.
 
     Args:
         capture: The opened video; closed with the source.
@@ -103,15 +107,17 @@ class VideoSource(Closing):
         index = failed = 0
         clock = _Clock(self._capture, period, trusted=self._options.fps is None)
         while not self._options.over(index + failed):
-            wanted = self._options.takes(index + failed)
-            ok, pixels = self._next(wanted)
+            # Behind damaged frames the place is known only when it is reached.
+            ok, pixels = self._next(wanted=failed > 0 or self._options.takes(index))
             if ok:
                 if failed:
-                    which = f"frame {index}" if failed == 1 else f"frames {index} to {index + failed - 1}"
-                    self._skip(f"{which} cannot be decoded", failed)
-                    index, failed = index + failed, 0
+                    lost = clock.lost(index, failed)
+                    if self._declared is not None and index + lost >= self._declared:
+                        lost = failed
+                    which = f"frame {index}" if lost == 1 else f"frames {index} to {index + lost - 1}"
+                    self._skip(f"{which} cannot be decoded", lost)
+                    index, failed = index + lost, 0
                 time = clock(index)
-                # After damaged frames the place may be another than the one that was asked for.
                 if pixels is not None and self._options.takes(index):
                     yield RawFrame(pixels, index, time, self._file)
                 index += 1
@@ -157,7 +163,7 @@ class _Clock:
 
     def __call__(self, index: int) -> float:
         """Returns the seconds since the first frame for the frame that was grabbed last."""
-        stamp = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3
+        stamp = self._stamp()
         if self._first is None:
             self._first = stamp - index * self._period
         time = stamp - self._first
@@ -167,6 +173,23 @@ class _Clock:
             time = self._base[1] + (index - self._base[0]) * self._period
         self._last = time
         return time
+
+    def lost(self, index: int, reported: int) -> int:
+        """Returns how many frames lie between the last one and the one that was grabbed now.
+
+        Args:
+            index: The number that the frame would have if none lay between.
+            reported: How many of them the decoder could not decode. Right where stamps cannot tell: at the start, and
+                where the last frame and this one are not whole periods from the first.
+        """
+        if self._first is None or not self._trusted:
+            return reported
+        before, now = self._last / self._period, (self._stamp() - self._first) / self._period
+        steady = abs(before - (index - 1)) < OFF_BEAT and abs(now - round(now)) < OFF_BEAT
+        return round(now) - index if steady and round(now) > index else reported
+
+    def _stamp(self) -> float:
+        return self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3
 
 
 def open_video(path: Path, options: SourceOptions) -> VideoSource:
