@@ -231,6 +231,8 @@ def infer(
             stride=stride,
             frame_rate=fps,
             raw=None if taken.raw is None else str(taken.raw),
+            pictures=results.pictures,
+            masks=results.masks,
         )
 
     def model_opened() -> BaseEngine:

@@ -137,9 +137,6 @@ class Results:
         from irdet.runtime.track_sinks import MotSink, TrackCsvSink, TrackLinesSink
 
         done: list[tuple[int, str]] = []
-        begun = self.resumed and (folder / "targets.jsonl").exists() and (folder / "targets.jsonl").stat().st_size
-        if begun and self.masks and not (folder / "masks").is_dir():
-            raise UsageError("--masks: the run to go on with wrote none, so some would be missing: leave it out")
         if self.resumed and not source.is_video:
             done = [(one.frame, one.source or "") for one in finished(folder)]
         # A frame is done when its line is there, so what --resume does not make anew comes before it.

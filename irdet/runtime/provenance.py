@@ -1,4 +1,4 @@
-"""What decides which targets a run finds, kept beside its results."""
+"""What decides which targets a run finds and what it writes of them, kept beside its results."""
 
 from __future__ import annotations
 
@@ -48,6 +48,8 @@ class Provenance:
         stride: Every so many frames one is searched.
         frame_rate: Frames per second, in place of what the source tells.
         raw: How frames without a header lie; None where the source has headers.
+        pictures: Whether the annotated video, or pictures of images, are written.
+        masks: Whether a mask for each frame is.
         started: When its first frame was there, UTC (ISO 8601): a live source's `time` counts from then. "" before.
     """
 
@@ -75,6 +77,8 @@ class Provenance:
     stride: int
     frame_rate: float | None
     raw: str | None
+    pictures: bool
+    masks: bool
     started: str = ""
 
     def to_dict(self) -> dict[str, Any]:

@@ -243,6 +243,7 @@ def test_going_on_with_another_model_or_other_options_is_misuse(
     before = (out / "targets.jsonl").read_bytes()
     for changed, told in (
         (("--model", "lcm"), 'model was "tophat" in that run and is "lcm" here'),
+        (("--model", "tophat", "--masks"), "masks was false in that run and is true here"),
         (("--model", "tophat", "--min-area", 2), "min_area was 1 in that run and is 2 here"),
         (("--model", "tophat", "--threshold", "mean+9std"), 'is "mean+9std" here'),
     ):
@@ -390,7 +391,7 @@ def test_resume_tells_clips_of_one_name_apart(tmp_path: Path, irdet_command: Cal
     result = irdet_command("infer", tmp_path / "b" / "clip.raw", "--resume", out, *words)
     assert result.code == 2 and "is not the" in result.err and numbers(out) == [0, 1]
     masks = irdet_command("infer", tmp_path / "a" / "clip.raw", "--resume", out, "--masks", *words)
-    assert masks.code == 2 and "--masks: the run to go on with wrote none" in masks.err
+    assert masks.code == 2 and "masks was false in that run and is true here" in masks.err
     (tmp_path / "a" / "clip.raw").rename(tmp_path / "clip.raw")
     assert irdet_command("infer", tmp_path / "clip.raw", "--resume", out, *words).code == 0
     assert numbers(out) == [0, 1, 2, 3]

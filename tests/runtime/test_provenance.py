@@ -37,9 +37,11 @@ RUN = Provenance(
     stride=1,
     frame_rate=None,
     raw=None,
+    pictures=True,
+    masks=False,
 )
 
-#: A run with another value of any of these finds the same targets.
+#: A run with another value of any of these finds the same targets, and writes as much of them.
 SAME: dict[str, Any] = {
     "irdet": "0.2.0",
     "source": "/clip.mkv",
@@ -69,6 +71,8 @@ OTHER: dict[str, Any] = {
     "frame_rate": 3.0,
     "source_sha256": "23",
     "raw": "48x64 uint16be",
+    "pictures": False,
+    "masks": True,
 }
 
 
