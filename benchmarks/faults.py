@@ -149,7 +149,7 @@ def judge(fault: str, run: subprocess.Popen[str], out: Path, whole: Path, again:
             video = "does not play"
     resumed = "-"
     if again is not None:
-        done = start(*again, "--resume", out, "--no-video")
+        done = start(*again, "--resume", out)
         told = done.communicate(timeout=120)[1].strip()
         same = all(
             (out / name).read_bytes() == (whole / name).read_bytes() for name in ("targets.jsonl", "targets.csv")

@@ -178,6 +178,8 @@ def bench(
             for one, which in opened:
                 for note in which.notes:
                     say(f"{one}: {note}")
+            for note in dataset.notes if dataset else ():
+                say(note)
         # Before the minutes that measuring takes: a folder that cannot be made is told first.
         run_name = name or named_after(Path(named[0]).stem.partition("@")[0])
         folder = closing.enter_context(run_folder(None, "bench", run_name, exist_ok))

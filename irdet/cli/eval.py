@@ -159,7 +159,7 @@ def eval_(
     reach = DISTANCE if distance is None else distance
     dataset = load_dataset(data, split, empty_truth=target_free)
     with open_engine(model, device=device, threads=threads) as engine:
-        for note in () if quiet else engine.notes:
+        for note in () if quiet else (*engine.notes, *dataset.notes):
             say(note)
         detector = Detector(engine, threshold=level, polarity=polarity, views=views)
         record = engine.info

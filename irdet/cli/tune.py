@@ -99,7 +99,7 @@ def tune(
     reach = DISTANCE if distance is None else distance
     dataset = load_dataset(data, split)
     with open_engine(file, device=device, threads=threads) as engine:
-        for note in () if quiet else engine.notes:
+        for note in () if quiet else (*engine.notes, *dataset.notes):
             say(note)
         with progress("measuring", len(dataset), quiet) as advance:
             evaluation = evaluate(

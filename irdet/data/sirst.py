@@ -86,11 +86,13 @@ class Dataset:
         name: Name for messages and records.
         root: The folder that holds the images' folder.
         samples: The samples.
+        notes: What the user should know of them, a line each.
     """
 
     name: str
     root: Path
     samples: tuple[Sample, ...]
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -155,11 +157,12 @@ def load_dataset(path: str | Path, split: str | None = None, *, empty_truth: boo
             else:
                 samples.append(sample)
     if problems:
-        more = f"; and {len(problems) - NAMED} more" if len(problems) > NAMED else ""
-        raise DataError(
-            f"{len(problems)} of {len(names)} samples of {root} cannot be used: {'; '.join(problems[:NAMED])}{more}"
-        )
-    return Dataset(name, root, tuple(samples))
+        raise DataError(f"{len(problems)} of {len(names)} samples of {root} cannot be used: {_first(problems)}")
+    # No error, since a part of the images is often taken together with all masks; but figures are of another set then.
+    used = {stem + ending for stem in names for ending in MASK_ENDINGS} if index is None else mask_files.keys()
+    alone = sorted(mask_files.keys() - used, key=natural_key)
+    notes = (f"{len(alone)} of the {len(mask_files)} masks of {root} have no image: {_first(alone)}",) if alone else ()
+    return Dataset(name, root, tuple(samples), notes)
 
 
 def _resolve(path: Path, split: str | None, empty_truth: bool) -> tuple[Path, Path | None]:
@@ -240,6 +243,11 @@ def _read_index(index: Path) -> list[str]:
     if not names:
         raise DataError(f"{index} names no images")
     return sorted(names, key=natural_key)
+
+
+def _first(lines: list[str]) -> str:
+    more = f"; and {len(lines) - NAMED} more" if len(lines) > NAMED else ""
+    return "; ".join(lines[:NAMED]) + more
 
 
 def _by_stem(folder: Path) -> dict[str, list[Path]]:

@@ -59,6 +59,13 @@ def test_json_and_files(irdet_command, arguments: list[object]) -> None:  # type
     assert all(Path(file).parent == Path("runs/eval/set") and Path(file).is_file() for file in figures["files"])
 
 
+def test_a_mask_without_an_image_is_told(irdet_command, arguments: list[object], tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "set/images/2.png").unlink()
+    result = irdet_command("eval", *arguments)
+    assert result.code == 0 and "1 of the 3 masks of " in result.err and "have no image: 2" in result.err
+    assert irdet_command("eval", *arguments, "--quiet").err == ""
+
+
 def test_the_table_tells_the_protocol(irdet_command, arguments: list[object]) -> None:  # type: ignore[no-untyped-def]
     asked = ("--resize", "60x40", "--distance", 4, "--fps", 25, "--threshold", 0.3, "--views", 2)
     result = irdet_command("eval", *arguments, *asked)

@@ -214,6 +214,18 @@ def test_bad_samples_are_named(tmp_path: Path, damage: object, says: str) -> Non
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("ending", ["", "_pixels0"])
+def test_masks_without_an_image_are_told(tmp_path: Path, ending: str) -> None:
+    root = build(tmp_path / "set", ending=ending)
+    assert load_dataset(root).notes == ()
+    (root / "images/Misc_7.png").unlink()
+    (root / "images/Misc_10.png").unlink()
+    told = f"2 of the 12 masks of {root} have no image: Misc_7{ending}; Misc_10{ending}"
+    assert load_dataset(root).notes == (told,)
+    (root / "part.txt").write_text("Misc_1\nMisc_2\n")
+    assert load_dataset(root, "part").notes == (), "an index takes what it names"
+
+
 def test_many_bad_samples_make_one_line(tmp_path: Path) -> None:
     root = build(tmp_path)
     for number in range(2, 10):
