@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 #: Columns of a table that goes into a file or a pipe, where there is no window that it must fit.
 PLAIN_WIDTH = 160
 
+#: Words of so many signs are never broken in a table, however narrow the terminal: half a number reads as another.
+WHOLE = 12
+
 #: Without a terminal, progress is told in lines: at each tenth of the work, and at least this often (seconds).
 PLAIN_SECONDS = 30.0
 
@@ -83,17 +86,23 @@ def print_table(title: str, rows: Sequence[Sequence[object]], columns: Sequence[
     from rich.text import Text
 
     width = max([len(columns), *(len(row) for row in rows)])
-    table = Table(box=SIMPLE_HEAD, show_header=bool(columns), show_edge=False)
+    table = Table(box=SIMPLE_HEAD, show_header=bool(columns), show_edge=False, padding=(0, 1, 0, 0))
     for index in range(width):
         cells = [row[index] for row in rows if index < len(row) and row[index] is not None]
         numeric = bool(cells) and all(isinstance(cell, (int, float)) for cell in cells)
         name = columns[index] if index < len(columns) else ""
-        table.add_column(Text(name), justify="right" if numeric else "left", overflow="fold")
+        longest = max((len(word) for cell in (name, *map(_cell, cells)) for word in cell.split()), default=0)
+        table.add_column(
+            Text(name),
+            justify="right" if numeric else "left",
+            overflow="fold",
+            min_width=min(longest, WHOLE),
+        )
     for row in rows:
         table.add_row(*(Text(plain(_cell(value))) for value in row))  # names hold brackets, and no markup
     # Not the table's own title: that is broken at the table's width.
     out().print(Text(plain(title), style="table.title"), soft_wrap=True)
-    out().print(table)
+    out().print(table, crop=False)
 
 
 @contextmanager
