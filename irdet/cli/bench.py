@@ -21,7 +21,7 @@ from irdet.cli.options import (
     ViewsOption,
     finite,
 )
-from irdet.core.errors import IrdetError, MissingDependency, UsageError
+from irdet.core.errors import IrdetError, MissingDependency, UsageError, unknown_name
 
 if TYPE_CHECKING:
     from irdet.data.sirst import Dataset
@@ -110,7 +110,11 @@ def bench(
     max_p99_ms: Annotated[
         float | None,
         typer.Option(
-            "--max-p99-ms", callback=finite, help="Fail where 1 % of the frames take longer.", show_default=False
+            "--max-p99-ms",
+            min=0.0,
+            callback=finite,
+            help="Fail where 1 % of the frames take longer, end to end.",
+            show_default=False,
         ),
     ] = None,
     no_fresh: Annotated[
@@ -137,8 +141,9 @@ def bench(
     from irdet.cli.console import print_json, progress, say
     from irdet.cli.rundir import named_after, run_folder
     from irdet.data.sirst import load_dataset
-    from irdet.engines import open_engine
+    from irdet.engines import open_engine, shipped_models
     from irdet.engines.base import DEVICES
+    from irdet.engines.classical import METHODS
     from irdet.evaluation.bench.fresh import run_fresh
     from irdet.evaluation.bench.measure import ROUNDS, BenchOptions
     from irdet.evaluation.bench.measure import bench as run
@@ -170,6 +175,8 @@ def bench(
         for one in named:
             file, _, where = one.rpartition("@")
             model, on = (file, where) if file and where in DEVICES else (one, device)
+            if file in {*shipped_models(), *METHODS} and where not in DEVICES:
+                raise unknown_name("device", where, DEVICES)
             opened.append((one, closing.enter_context(open_engine(model, device=on, threads=threads))))
             options = replace(options, size=imgsz or _size(opened[0][1]))
             if not no_fresh:
@@ -261,7 +268,7 @@ def _missed(bench: Bench, min_iou: float | None, max_p99_ms: float | None) -> li
     for one in bench.results:
         p99 = 1e3 * one.end_to_end.percentile(99)
         if max_p99_ms is not None and p99 > max_p99_ms:
-            missed.append(f"{one.name} takes {p99:.2f} ms at p99, more than --max-p99-ms {max_p99_ms:g}")
+            missed.append(f"{one.name} takes {p99:.2f} ms end to end at p99, more than --max-p99-ms {max_p99_ms:g}")
         if min_iou is not None and one.accuracy is not None and not one.accuracy.iou >= min_iou:
             missed.append(f"{one.name} has an IoU of {one.accuracy.iou:.4f}, less than --min-iou {min_iou:g}")
     return missed

@@ -131,15 +131,18 @@ def parse_capabilities(text: str) -> tuple[tuple[int, int], ...]:
     return tuple((int(match[1]), int(match[2])) for match in found if match)
 
 
-def build(onnx: Path, output: Path | None, precision: str | None, wanted: Wanted, quiet: bool) -> dict[str, Any]:
-    """Builds an engine; returns the facts, and prints them unless quiet.
+def build(
+    onnx: Path, output: Path | None, precision: str | None, wanted: Wanted, quiet: bool, as_json: bool
+) -> dict[str, Any]:
+    """Builds an engine; returns the facts, and prints them where they are not wanted as JSON.
 
     Args:
         onnx: The ONNX file.
         output: The plan, or a folder for it; beside the ONNX file where None.
         precision: What was asked for on the command line.
         wanted: The builder's options.
-        quiet: No progress and no table.
+        quiet: No progress.
+        as_json: No table; nor is there any progress.
     """
     from irdet.cli.console import progress
     from irdet.engines.tensorrt.build import build_engine
@@ -150,14 +153,14 @@ def build(onnx: Path, output: Path | None, precision: str | None, wanted: Wanted
         out = out / onnx.with_suffix(SUFFIX).name
     if out.suffix.lower() not in PLANS:
         raise UsageError(f"--output {out}: an engine is named .trt, .engine or .plan")
-    with progress("building", None, quiet) as advance:
+    with progress("building", None, quiet or as_json) as advance:
         report = build_engine(
             onnx,
             out,
             wanted.options(onnx, out, precision),
             lambda phase, step, steps: advance(1, phase=f"{phase} {step}/{steps}"),
         )
-    if not quiet:
+    if not as_json:
         _show(report)
     return {
         "engine": str(report.plan),
@@ -185,7 +188,7 @@ def check(info: ModelInfo, onnx: Path, wanted: Wanted) -> None:
     check_build(info, out, wanted.options(onnx, out, None))
 
 
-def build_where_possible(onnx: Path, wanted: Wanted, quiet: bool) -> dict[str, Any] | None:
+def build_where_possible(onnx: Path, wanted: Wanted, quiet: bool, as_json: bool) -> dict[str, Any] | None:
     """Builds an engine right after its ONNX file, or says in one line what to run on the device."""
     from irdet.engines.tensorrt.cuda import Cuda
     from irdet.engines.tensorrt.library import find_library
@@ -199,7 +202,7 @@ def build_where_possible(onnx: Path, wanted: Wanted, quiet: bool) -> dict[str, A
             raise
         print(f"no engine is built here ({error}); on the device: irdet export {onnx}", file=sys.stderr)
         return None
-    return build(onnx, None, None, wanted, quiet)
+    return build(onnx, None, None, wanted, quiet, as_json)
 
 
 def _show(report: BuildReport) -> None:

@@ -126,8 +126,10 @@ def eval_(
     from irdet.metrics.target import DISTANCE
     from irdet.runtime.detector import Detector
 
-    if (data is None) == (video is None):
+    if data is None and video is None:
         raise UsageError("name what to measure on: --data DIR for images and masks, or --video CLIP")
+    if data is not None and video is not None:
+        raise UsageError(f"--data {data} and --video {video} are measured apart: leave one out")
     of_video = {"--truth": truth, "--stabilise": stabilise or None, "--tracker": tracker}
     of_data = {"--split": split, "--distance": distance, "--empty": empty, "--target-free": target_free or None}
     what, other, foreign = (

@@ -207,7 +207,7 @@ def export(
         if wrong := next((name for name, value in given.items() if value is not None), None):
             raise UsageError(f"{wrong} is for checkpoints: what {source} computes, in which size, is in the file")
         precision = {(True, False): "fp16", (False, True): "int8", (True, True): "int8+fp16"}.get((fp16, int8))
-        facts = build(Path(source), output, precision, wanted, quiet or as_json)
+        facts = build(Path(source), output, precision, wanted, quiet, as_json)
         if as_json:
             print_json(facts)
         return
@@ -266,7 +266,7 @@ def export(
         _report(result, reduction, shape)
     engine = None
     if result.info.target != "cpu" and (reduced or wanted.any):
-        engine = build_where_possible(result.path, wanted, quiet or as_json)
+        engine = build_where_possible(result.path, wanted, quiet, as_json)
     if as_json:
         print_json({**_facts(result, reduction, shape), "engine": engine})
 

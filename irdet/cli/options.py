@@ -42,7 +42,9 @@ def parse_size(text: str) -> Size:
     """
     match = re.fullmatch(r"(\d+)(?:[xX×](\d+))?", text.strip(), re.ASCII)  # noqa: RUF001
     width, height = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-    if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
+    if match and max(width, height) > MAX_SIDE:
+        raise UsageError(f"size {text!r}: no side may be longer than {MAX_SIDE} px")
+    if not (width and height):
         raise UsageError(
             f"size {text!r}: give WIDTHxHEIGHT in pixels, for instance 640x512, or one number for a square"
         )

@@ -276,4 +276,5 @@ def find_bad(frames: Iterable[NDArray[np.float32]]) -> NDArray[np.bool_]:
 
 def _check_shape(values: NDArray[np.generic], shape: tuple[int, ...], what: str) -> None:
     if values.shape != shape:
-        raise UsageError(f"calibration: {what} are {list(values.shape)} px, the others {list(shape)}")
+        (height, width), (others_height, others_width) = values.shape, shape
+        raise UsageError(f"calibration: {what} are {width}x{height} px, the others {others_width}x{others_height}")

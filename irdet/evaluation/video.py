@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from irdet.core.errors import DataError, FrameError
+from irdet.core.errors import DataError, FrameError, UsageError
 from irdet.core.frame import Preprocessor
 from irdet.core.jsonable import jsonable
 from irdet.metrics.target import poisson_bounds
@@ -400,9 +400,12 @@ def find_clips(path: Path, truth: Path | None = None) -> list[tuple[Path, Path]]
         Clips and truths, by name.
 
     Raises:
+        UsageError: One truth for a folder of videos.
         DataError: Nothing is there, or a truth is missing.
     """
     clips = [path]
+    if truth is not None and path.is_dir() and any(one.suffix.lower() in VIDEO_SUFFIXES for one in path.iterdir()):
+        raise UsageError(f"--truth {truth} is of one clip, and {path} holds several: name one, or leave --truth out")
     if path.is_dir() and truth is None:
         clips = sorted(one for one in path.iterdir() if one.suffix.lower() in VIDEO_SUFFIXES)
         if not clips:

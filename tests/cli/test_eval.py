@@ -229,8 +229,8 @@ def test_video_misused(irdet_command, arguments: list[object], tmp_path: Path) -
     clip = save_clip(tmp_path, "bare", truth=False)
     model = arguments[:2]
     for wrong, message in (
-        ([*arguments, "--video", clip], "--data DIR for images and masks, or --video CLIP"),
-        (model, "--data DIR"),
+        ([*arguments, "--video", clip], "are measured apart: leave one out"),
+        (model, "--data DIR for images and masks, or --video CLIP"),
         ([*arguments, "--truth", "a.csv"], "--truth is about --video"),
         ([*arguments, "--stabilise"], "--stabilise is about --video"),
         ([*model, "--video", clip, "--split", "a"], "--split is about --data"),

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 pytest.importorskip("scipy")
-from irdet.core.errors import DataError
+from irdet.core.errors import DataError, UsageError
 from irdet.core.frame import Frame
 from irdet.core.info import ModelInfo
 from irdet.core.targets import Target
@@ -155,6 +155,8 @@ def test_clips_are_found(tmp_path: Path) -> None:
     (tmp_path / "b.csv").touch()
     assert [(clip.name, truth.name) for clip, truth in find_clips(tmp_path)] == [("a.mp4", "a.csv"), ("b.mkv", "b.csv")]
     assert find_clips(tmp_path / "b.mkv", tmp_path / "a.csv") == [(tmp_path / "b.mkv", tmp_path / "a.csv")]
+    with pytest.raises(UsageError, match="is of one clip"):
+        find_clips(tmp_path, tmp_path / "a.csv")
     with pytest.raises(DataError, match="no such file"):
         find_clips(tmp_path / "c.mkv")
 
