@@ -96,12 +96,12 @@ def check_header(file: Path | bytes, max_pixels: int, name: str | os.PathLike[st
     Raises:
         FrameError: It is too large.
     """
-    width, height = _sides(file)
+    width, height = sides(file)
     if width > 0 and height > 0:
         check_size(width, height, max_pixels, name, settable)
 
 
-def _sides(file: Path | bytes) -> tuple[int, int]:
+def sides(file: Path | bytes) -> tuple[int, int]:
     """Returns width and height by an image's header; -1 where it is of no known format, or damaged."""
     # imagesize brings urllib and ssl along: what most frames are stored as need not wait for these.
     if isinstance(file, bytes) and file.startswith(PNG) and file[12:16] == b"IHDR":  # PNG specification, 11.2.1

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irdet.core.errors import FrameError, IrdetError
-from irdet.core.images import check_header, opencv_name, printable, quiet_opencv, read_image
+from irdet.core.images import check_header, opencv_name, printable, quiet_opencv, read_image, sides
 from irdet.runtime.sources.base import (
     Closing,
     NothingLeft,
@@ -136,7 +136,10 @@ class TiffSource(_Numbered):
         check_header(path, options.max_pixels, path)  # of the first page; the others are asked once they are decoded
         self._path = path
         self._end = pages if options.stop is None else min(pages, options.stop)
-        self._shape: tuple[int, ...] | None = None
+        self._shape: tuple[int, ...] | None = None  # by the first page that is read
+        width, height = sides(path)
+        if not options.takes(0) and width > 0 < height:  # which may be an overview then
+            self._shape = height, width
         self._first = 0
         self._block: list[NDArray[np.generic]] = []
         super().__init__(printable(path.stem), pages, options, is_video=True)

@@ -205,6 +205,8 @@ def test_smaller_copies_of_a_page_are_no_frames(tmp_path: Path) -> None:
         assert [frame.index for frame in source] == [0]
     (skipped,) = source.skipped.named
     assert "page 1 is" in skipped.reason and "an overview?" in skipped.reason
+    with pytest.raises(IrdetError, match="an overview"):  # nor where the first page is not wanted: a run gone on with
+        open_source(path, SourceOptions(start=1))
 
 
 def test_no_more_pages_are_decoded_than_are_wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
