@@ -203,6 +203,18 @@ def test_truncated_video_works_up_to_the_cut_and_says_so(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize(("kind", "bits"), [("420p10 XYSCSS=420P10", 10), ("444p12 XYSCSS=444P12", 12), ("420jpeg", 8)])
+def test_deep_colours_that_are_cut_to_8_bits_are_told(tmp_path: Path, kind: str, bits: int) -> None:
+    path = tmp_path / "clip.y4m"
+    plane = np.full((16, 16), 1 << (bits - 1), "<u2" if bits > 8 else np.uint8)
+    chroma = plane if kind.startswith("444") else plane[::2, ::2]
+    frame = b"FRAME\n" + plane.tobytes() + 2 * chroma.tobytes()
+    path.write_bytes(f"YUV4MPEG2 W16 H16 F25:1 Ip A1:1 C{kind}\n".encode() + 3 * frame)
+    with open_source(path) as source:
+        assert len(list(source)) == 3
+        assert any("gray16le" in note for note in source.notes) == (bits > 8)
+
+
 class Leaving:
     """A recording of 40 frames at 25/s whose decoder reports three damaged ones of those that it leaves out."""
 

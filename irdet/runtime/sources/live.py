@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from irdet.core.errors import IrdetError, UsageError
+from irdet.core.errors import FrameError, IrdetError, UsageError
 from irdet.core.images import quiet_opencv
 from irdet.runtime.sources.base import Closing, RawFrame, SkipLog, Skipped, Source, SourceOptions
 from irdet.runtime.sources.video import VideoSource, declared_length, keep_depth
@@ -85,9 +85,10 @@ class LiveSource(Closing):
         if options.limit is not None:
             self.length = options.limit
         try:
-            keep_depth(capture, label)
+            cut = keep_depth(capture, label)
             self.fps: float | None
-            self.fps, self.notes = options.rate(capture.get(cv2.CAP_PROP_FPS), label)
+            self.fps, notes = options.rate(capture.get(cv2.CAP_PROP_FPS), label)
+            self.notes = notes + cut
             frames = self._frames(self.fps)
             first = next(frames, None)
             if first is None:
@@ -141,8 +142,14 @@ class LiveSource(Closing):
                 delay = 0.0
             last = now
             if self._options.takes(index):
-                self._options.check_size(pixels.shape[1], pixels.shape[0], self._label)
-                yield RawFrame(pixels, index, now - start, self._label)
+                try:
+                    self._options.check_size(pixels.shape[1], pixels.shape[0], self._label)
+                except FrameError as error:
+                    if index == 0:
+                        raise
+                    self.skipped.add(Skipped(self._label, str(error)))
+                else:
+                    yield RawFrame(pixels, index, now - start, self._label)
             index += 1
 
     def _next(self) -> NDArray[np.generic] | None:

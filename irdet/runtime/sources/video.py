@@ -27,6 +27,11 @@ _GREY16 = b"Y1\x00\x10"
 #: Grey of 9 to 16 bits: little endian begins, big endian ends with these (FFmpeg's tags).
 _DEEP_GREY, _DEEP_GREY_BIG = b"Y1\x00", b"\x001Y"
 
+#: Colours of 9 to 16 bits, likewise: luma and chroma without and with transparency, red, green and blue.
+_DEEP_COLOURS = b"Y3", b"Y4", b"G3", b"G4"
+
+_TO_GREY = "ffmpeg -i {} -c:v ffv1 -pix_fmt gray16le deep.mkv"
+
 #: Bytes at the start of a file that tell whether it is text.
 _HEAD_BYTES = 1024
 
@@ -65,10 +70,11 @@ class VideoSource(Closing):
 
     def _prepare(self) -> None:
         with quiet_opencv():
-            keep_depth(self._capture, self._file)
+            cut = keep_depth(self._capture, self._file)
         width, height = (int(self._capture.get(what)) for what in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
         self._options.check_size(width, height, self._file)
         fps, notes = self._options.rate(self._capture.get(cv2.CAP_PROP_FPS), self._file)
+        notes += cut
         self.fps: float | None = fps
         # A video that was never closed declares no duration, and some containers then give nonsense.
         self._declared = declared_length(self._capture)
@@ -218,11 +224,14 @@ def declared_length(capture: cv2.VideoCapture) -> int | None:
     return int(count) if math.isfinite(count) and 0 < count < 2**31 else None
 
 
-def keep_depth(capture: cv2.VideoCapture, name: str) -> None:
-    """Has deep grey frames come as they are; all others are converted well.
+def keep_depth(capture: cv2.VideoCapture, name: str) -> tuple[str, ...]:
+    """Has grey frames of 16 bits come as they are; all others of up to 8 bits are converted well.
+
+    Returns:
+        A note where colours are deeper, of which OpenCV leaves 8 bits: they are mostly pictures for the eye.
 
     Raises:
-        IrdetError: OpenCV would cut them to 8 bits.
+        IrdetError: It would cut grey, which are counts, to 8 bits.
     """
     tag = int(capture.get(cv2.CAP_PROP_CODEC_PIXEL_FORMAT)).to_bytes(4, "little", signed=True)
     if tag == _GREY16:
@@ -230,9 +239,12 @@ def keep_depth(capture: cv2.VideoCapture, name: str) -> None:
     elif tag.startswith(_DEEP_GREY) or tag.endswith(_DEEP_GREY_BIG):
         bits = f"{tag[3]} bits" if tag.startswith(_DEEP_GREY) else f"{tag[0]} bits, big endian,"
         raise IrdetError(
-            f"cannot read {name}: OpenCV would cut its grey of {bits} to 8; convert it: "
-            f"ffmpeg -i {name} -c:v ffv1 -pix_fmt gray16le deep.mkv"
+            f"cannot read {name}: OpenCV would cut its grey of {bits} to 8; convert it: {_TO_GREY.format(name)}"
         )
+    depth = tag[3] if tag[:2] in _DEEP_COLOURS else tag[0] if tag[:1:-1] in _DEEP_COLOURS else 8
+    if 8 < depth <= 16 or tag in (b"P010", b"P016"):
+        return (f"{name}: OpenCV leaves 8 bits of its deeper colours; to keep all: {_TO_GREY.format(name)}",)
+    return ()
 
 
 def _is_text(head: bytes) -> bool:

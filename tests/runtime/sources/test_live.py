@@ -184,6 +184,17 @@ def test_too_large_frames_are_refused(clock: Clock, play: Open) -> None:
         play(clock, Stream(clock, 3), options=SourceOptions(max_pixels=23))
 
 
+def test_a_frame_that_is_too_large_is_skipped_in_the_middle(clock: Clock, play: Open) -> None:
+    class Growing(Stream):
+        def read(self) -> tuple[bool, NDArray[np.uint8] | None]:
+            ok, pixels = super().read()
+            return ok, np.zeros((40, 60), np.uint8) if ok and self.left == 3 else pixels
+
+    with play(clock, Growing(clock, 6), options=SourceOptions(limit=6, max_pixels=100)) as source:
+        assert [frame.index for frame in source] == [0, 1, 3, 4, 5]
+    assert source.skipped.frames == 1 and "--max-pixels" in source.skipped.named[0].reason
+
+
 def test_a_rate_that_is_none_is_assumed(clock: Clock, play: Open) -> None:
     with play(clock, Stream(clock, 3, fps=90000.0)) as source:
         assert source.fps == 25 and "--fps" in source.notes[0]
