@@ -43,9 +43,11 @@ _JPEG_SIDE = 65500
 _RAW_VIDEO = [raw, 1] if (raw := getattr(cv2, "VIDEOWRITER_PROP_RAW_VIDEO", None)) is not None else []
 
 #: Decimals of what is written; other numbers are whole.
-_DECIMALS = {"x": 3, "y": 3, "score": 4, "mean_score": 4} | dict.fromkeys(
-    ("peak", "background", "background_std", "contrast", "scr"), 3
-)
+_COUNTS = ("peak", "background", "background_std", "contrast")
+_DECIMALS = {"x": 3, "y": 3, "score": 4, "mean_score": 4, "scr": 3} | dict.fromkeys(_COUNTS, 3)
+
+#: Counts below this have six digits that count instead.
+SMALL = 0.1
 
 _COLUMNS = (
     *("frame", "time", "source", "x", "y", "left", "top", "width", "height", "area", "score", "mean_score", "peak"),
@@ -435,10 +437,15 @@ def _record(target: Target) -> dict[str, Any]:
     """Returns a target as JSON values, without its frame and time, rounded to what they are worth."""
     fields: Mapping[str, Any] = target.to_dict()
     return {
-        name: round(value, _DECIMALS[name]) if name in _DECIMALS else list(value) if name == "bbox" else value
+        name: _rounded(name, value) if name in _DECIMALS else list(value) if name == "bbox" else value
         for name, value in fields.items()
         if name not in ("frame", "time")
     }
+
+
+def _rounded(name: str, value: float) -> float:
+    # Radiances and the like may be far below 1, where decimals leave nothing.
+    return float(f"{value:.6g}") if name in _COUNTS and abs(value) < SMALL else round(value, _DECIMALS[name])
 
 
 def seconds(time: float | None) -> float | None:

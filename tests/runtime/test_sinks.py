@@ -63,6 +63,17 @@ def test_json_lines_give_the_targets_back(tmp_path: Path, detect: Callable[..., 
     assert not detections[0].targets and detections[3].targets
 
 
+def test_counts_far_below_one_keep_their_digits(make_engine: Callable[..., Any]) -> None:
+    values = np.full((24, 24), 3e-4, np.float32) + np.float32(1e-6) * np.random.default_rng(0).random(
+        (24, 24), np.float32
+    )
+    values[11:13, 11:13] = 5e-4
+    detection = Detector(make_engine()).detect(Preprocessor((2.5e-4, 6e-4))(values))
+    (target,), (written,) = detection.targets, frame_record(detection)["targets"]
+    for name in ("peak", "background", "background_std", "contrast"):
+        assert written[name] == pytest.approx(getattr(target, name), rel=1e-5) and written[name] > 0
+
+
 def test_lines_of_deep_frames_tell_their_range(make_engine: Callable[..., Any]) -> None:
     detector, preprocess = Detector(make_engine()), Preprocessor()
     for level, range_ in ((9000, (3, 9000)), (1000, (3, 8600))):
