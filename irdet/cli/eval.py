@@ -110,7 +110,7 @@ def eval_(
     """Measures a model on labelled data: IoU, nIoU, Pd, Fa and more, curves, and the images that go worst.
 
     With --resize, images and masks are resized and the metrics measured there: 512x512 is the papers' protocol. One
-    row more is of the same probabilities put back on the images' own pixels, as irdet infer --resize puts them.
+    row more is of what irdet infer --resize finds, in the images' own pixels.
     With --video, Pd and false targets of single frames are measured on clips, then those of confirmed tracks, with
     purity, switches and the time to confirm; frames are not resized there unless --resize says so.
     """

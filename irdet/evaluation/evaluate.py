@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from irdet.metrics.accumulator import ImageResult, Metrics, MetricsResult, boots
 from irdet.metrics.curves import GRID, Curves, CurvesAccumulator
 from irdet.metrics.pixel import Empty
 from irdet.metrics.target import DISTANCE
-from irdet.runtime.detector import Detector, resized
+from irdet.runtime.detector import Detector
 
 #: Images that are kept to be looked at.
 WORST = 8
@@ -66,8 +67,8 @@ class Evaluation:
         runtime: What computed it, and where.
         resize: Width and height to which images and masks were resized; None for native size.
         views: Ways round in which each image was looked at.
-        own_pixels: The metrics of the same probabilities resized back to the images' own pixels, by the masks as they
-            are: what a `Detector` that resizes finds. None where nothing is resized.
+        own_pixels: The metrics of a `Detector` that resizes, as at run time, in the images' own pixels, by the masks as
+            they are. None where nothing is resized.
     """
 
     metrics: MetricsResult
@@ -121,8 +122,8 @@ def evaluate(
         detector: The detector; its threshold, connectivity and views are used.
         dataset: Images with their truth.
         resize: Width and height to which images and masks are resized, the metrics being measured there: 512x512
-            is the protocol of MLCL-Net's paper. They are measured in the images' own pixels besides. None measures at
-            native size.
+            is the protocol of MLCL-Net's paper, which resizes counts. What the detector finds where it resizes, after
+            its mapping to [0, 1], is measured in the images' own pixels besides. None measures at native size.
         empty: What an image without target and without prediction counts for in nIoU.
         distance: A target is found when a centroid lies closer than this, px of what is measured.
         thresholds: Thresholds of the curves; the detector's own is added where it is fixed.
@@ -141,15 +142,18 @@ def evaluate(
     grid = np.unique(np.array([*thresholds, *own], np.float32))
     curves = CurvesAccumulator(grid.tolist(), empty, distance, detector.connectivity)
     worst: list[Case] = []
+    resizing = copy(detector)
+    resizing.resize = resize
     for sample in dataset:
-        raw, mask = sample.read()
-        raw, truth = (raw, mask) if resize is None else resize_protocol(raw, mask, resize)
+        raw, truth = sample.read()
+        if resize is not None:
+            preprocessor.begin()
+            own_pixels.add(resizing.probability(preprocessor(raw, source=sample.name)), truth, sample.name)
+            raw, truth = resize_protocol(raw, truth, resize)
         preprocessor.begin()
         frame = preprocessor(raw, source=sample.name)
         probability = detector.probability(frame)
         result = metrics.add(probability, truth, sample.name)
-        if resize is not None:
-            own_pixels.add(resized(probability, mask.shape[::-1]), mask, sample.name)
         curves.add(probability, truth)
         case = Case(
             result, frame.pixels, truth, probability >= np.float32(threshold_of(detector.threshold, probability))
