@@ -52,6 +52,15 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def abandoned(folder: Path) -> list[Path]:
+    """Returns the temporary files of writers that were killed, which nobody renames any more.
+
+    Args:
+        folder: Where nobody writes now; empty where it is not there.
+    """
+    return list(folder.glob(f".*-{'[0-9a-f]' * 16}.*"))
+
+
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Writes a text file in one step (UTF-8)."""
     with replacing(path) as temporary:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from irdet.core.errors import IrdetError, UsageError
+from irdet.core.files import abandoned
 from irdet.runtime.provenance import NAME as RECORD
 from irdet.runtime.sources import NothingLeft, SourceOptions
 
@@ -52,7 +53,7 @@ class Done:
 
 
 def resume(folder: Path) -> Done | None:
-    """Finds the last frame that a run finished, and cuts `targets.jsonl` and `targets.csv` behind it.
+    """Finds the last frame that a run finished, cuts its files behind it, and takes away what was half written.
 
     A frame's masks and pictures are written before its line, and that before its rows, so the last frame counts only
     where all its rows are there. Of a run that was stopped before its first line, an empty folder is left, or one with
@@ -69,6 +70,9 @@ def resume(folder: Path) -> Done | None:
         IrdetError: Its files cannot be read or cut.
     """
     lines, rows = folder / "targets.jsonl", folder / "targets.csv"
+    for half in (one for kind in ("", *_PICTURES) for one in abandoned(folder / kind)):
+        with contextlib.suppress(OSError):
+            half.unlink()
     there = {path.name for path in folder.iterdir()} if folder.is_dir() else {""}
     if not there or (RECORD in there and there <= _BEFORE):
         return None

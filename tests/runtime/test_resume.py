@@ -84,6 +84,20 @@ def test_no_run(tmp_path: Path) -> None:
     assert resume(tmp_path) is None
 
 
+def test_what_a_kill_left_half_written_is_taken_away(tmp_path: Path, detect: Callable[..., Detection]) -> None:
+    _write(tmp_path, [detect(0)])
+    (tmp_path / "masks").mkdir()
+    for name in ("masks/.f1-d4fc983b70f185a5.png", "masks/f0.png", ".run-0123456789abcdef.json", "masks/.mine.png"):
+        (tmp_path / name).touch()
+    resume(tmp_path)
+    assert {path.name for path in (tmp_path / "masks").iterdir()} == {"f0.png", ".mine.png"}
+    assert not list(tmp_path.glob(".run-*"))
+    (tmp_path / "new").mkdir()
+    for name in ("run.json", ".run-0123456789abcdef.json"):
+        (tmp_path / "new" / name).touch()
+    assert resume(tmp_path / "new") is None, "stopped before its first line"
+
+
 @given(st.lists(st.integers(0, 65535), min_size=6, max_size=6), st.integers(0, 5))
 def test_the_range_of_a_deep_source_goes_on(
     tmp_path_factory: pytest.TempPathFactory, levels: list[int], done: int
