@@ -327,7 +327,10 @@ def infer(
                     return window is None or not window.closed
 
                 shown = sinks if window is None else [*sinks, window]
-                summary = run(frames, preprocessor, detector, shown, on_frame, follower, watch, engine.runs)
+                summary = run(
+                    *(frames, preprocessor, detector, shown, on_frame, follower, watch, engine.runs),
+                    resumed=done is not None,
+                )
         except Stalled as error:
             _give_up(error, stop)
 

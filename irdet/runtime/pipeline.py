@@ -157,6 +157,7 @@ def run(
     follow: Callable[[Detection], Detection] | None = None,
     watch: Watch | None = None,
     searches: int = 1,
+    resumed: bool = False,
 ) -> RunSummary:
     """Finds the targets in every frame of a source and hands them to the sinks, in the order of the frames.
 
@@ -174,12 +175,13 @@ def run(
         watch: What is watched meanwhile.
         searches: Frames that are searched at once: as many as the engine may `run` at once, and one of a live source,
             where the newest frame counts.
+        resumed: Frames of this source are done already, so that none of the rest can be used is no failure.
 
     Returns:
         The summary.
 
     Raises:
-        IrdetError: Not one frame could be used, the engine failed, or a result could not be written.
+        IrdetError: Not one frame could be used and none is done, the engine failed, or a result could not be written.
         Stalled: No frame came for `watch.max_stall` seconds, or the run ended otherwise while the source or the engine
             does not answer.
     """
@@ -223,7 +225,7 @@ def run(
         else:
             stopped = flow.stopped
     skipped = source.skipped
-    if not frames and not stopped:
+    if not (frames or stopped or resumed):
         reason = next((one.reason for one in skipped.named), "it has no frames")
         raise IrdetError(f"cannot use {source.name}: {reason}")
     return RunSummary(

@@ -267,6 +267,21 @@ def test_going_on_when_nothing_is_left_is_json_too(irdet_command: Callable[..., 
     assert again.code == 0 and first["frames"] == 5 and record["frames"] == 0 and record.keys() <= first.keys()
 
 
+def test_going_on_where_the_rest_cannot_be_used(irdet_command: Callable[..., Any], tmp_path: Path) -> None:
+    """Frames without a value are read, and refused later than damaged files are."""
+    stack = np.stack([frame(index) for index in range(4)]).astype(np.float32)
+    stack[2:] = np.nan
+    np.save(tmp_path / "clip.npy", stack)
+    words = ("infer", tmp_path / "clip.npy", "--model", "tophat", "--no-video", "--json")
+    first = irdet_command(*words, "-o", tmp_path / "out")
+    again = irdet_command(*words, "--resume", tmp_path / "out")
+    for run, frames in ((first, 2), (again, 0)):
+        assert run.code == 0, run.err
+        assert (json.loads(run.out)["frames"], json.loads(run.out)["skipped_frames"]) == (frames, 2)
+    assert numbers(tmp_path / "out") == [0, 1]
+    assert irdet_command(*words, "--start", 2).code == 1, "nothing is done by anybody"
+
+
 def test_going_on_behind_what_cannot_be_read(irdet_command: Callable[..., Any], tmp_path: Path) -> None:
     """The last image is damaged, or standard input has no more: the run is done, as it is for a video."""
     folder, out = tmp_path / "images", tmp_path / "out"
