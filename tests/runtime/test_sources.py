@@ -255,8 +255,9 @@ def test_a_decoder_that_reports_fewer_frames_than_it_leaves_out(stride: int) -> 
     assert source.skipped.named[0].reason == "clip.mp4: frames 10 to 22 cannot be decoded"
 
 
-def test_where_stamps_keep_no_beat_the_decoder_is_believed() -> None:
-    with Leaving(range(10, 23), beat=0.7).source() as source:
+@pytest.mark.parametrize("beat", [0.7, 0.0, -1.0, math.nan, 1e306])
+def test_where_stamps_keep_no_beat_the_decoder_is_believed(beat: float) -> None:
+    with Leaving(range(10, 23), beat).source() as source:
         assert [frame.index for frame in source][9:11] == [9, 13]
 
 

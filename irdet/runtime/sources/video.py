@@ -188,9 +188,10 @@ class _Clock:
             reported: How many of them the decoder could not decode. Right where stamps cannot tell: at the start, and
                 where the last frame and this one are not whole periods from the first.
         """
-        if self._first is None or not self._trusted:
+        stamp = self._stamp()
+        if self._first is None or not self._trusted or not math.isfinite(stamp - self._first):
             return reported
-        before, now = self._last / self._period, (self._stamp() - self._first) / self._period
+        before, now = self._last / self._period, (stamp - self._first) / self._period
         steady = abs(before - (index - 1)) < OFF_BEAT and abs(now - round(now)) < OFF_BEAT
         return round(now) - index if steady and round(now) > index else reported
 
