@@ -28,6 +28,10 @@ from irdet.core.info import METADATA_KEY, ModelInfo
 if TYPE_CHECKING:
     from irdet.models import LoadedModel
 
+# What is printed must not depend on who watches: colours are forced on by some of these, widths by others.
+for _name in ("FORCE_COLOR", "PY_COLORS", "NO_COLOR", "TTY_COMPATIBLE", "GITHUB_ACTIONS", "COLUMNS", "TERMINAL_WIDTH"):
+    os.environ.pop(_name, None)
+
 # What irdet keeps between runs is not the user's here.
 _CACHE = tempfile.TemporaryDirectory(prefix="irdet-tests-")
 os.environ["XDG_CACHE_HOME"] = _CACHE.name

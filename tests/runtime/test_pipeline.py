@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import threading
 import time
@@ -157,7 +158,7 @@ def test_nothing_is_drawn_where_nobody_looks(folder: Path, make_engine: MakeEngi
     kept = ListSink()  # refuses a picture
     with open_source(folder) as source:
         summary = run(source, Preprocessor(), Detector(make_engine()), [kept])
-    assert summary.times["draw"] < summary.times["inference"]
+    assert summary.times["draw"] == 0
 
 
 def test_run_over_a_video(tmp_path: Path, make_engine: MakeEngine) -> None:
@@ -273,19 +274,24 @@ def test_overlapped_is_what_one_after_the_other_gives(make_engine: MakeEngine) -
 
 
 def test_stages_overlap(make_engine: MakeEngine) -> None:
-    """Where each of three stages rests as long, the run takes hardly longer than one of them."""
-    pause, count = 0.02, 25
-    engine = make_engine()
-    plain = engine.run
+    """While a frame is written the next one is searched and the one after that is read, time after time."""
+    count = 12
+    engine, meeting = make_engine(), threading.Barrier(3)
+    plain, searched, written = engine.run, itertools.count(), itertools.count()
 
-    def slow(batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        time.sleep(pause)
-        return plain(batch)
+    def meet(frame: int, read_ahead: int) -> None:
+        if 0 <= frame - read_ahead < count - 2:
+            meeting.wait(30)  # breaks where one of the three waits for another
 
-    engine.run = slow
-    summary = run(Made(count, pause=pause), Preprocessor(), Detector(engine), [], lambda _: time.sleep(pause))
+    def search(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        meet(next(searched), 1)
+        answer: NDArray[np.float32] = plain(batch)
+        return answer
+
+    engine.run = search
+    source = Made(count, hook=lambda index: meet(index, 2))
+    summary = run(source, Preprocessor(), Detector(engine), [], lambda _: meet(next(written), 0))
     assert summary.frames == count
-    assert summary.seconds < 2.2 * count * pause, "three stages of one pause each did not overlap"
 
 
 def test_memory_is_bounded_by_back_pressure(make_engine: MakeEngine) -> None:

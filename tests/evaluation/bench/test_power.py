@@ -40,17 +40,19 @@ def test_a_machine_that_does_not_tell(tmp_path: Path) -> None:
 
 
 def test_readings_go_on_while_the_block_runs_and_stop_with_it() -> None:
-    values = iter([1.0, 3.0] + [2.0] * 1000)
+    values, enough = iter([1.0, 3.0] + [2.0] * 1000), threading.Event()
 
     def watts() -> float:
         value = next(values)
+        if value == 2.0:
+            enough.set()
         if value == 3.0:
             raise OSError("busy")
         return value
 
     meter = Meter()
     with metered(Sensor("x", watts), meter):
-        time.sleep(4 * PERIOD)
+        assert enough.wait(60)
     count = len(meter.readings)
     assert count >= 2 and 1.0 < (meter.watts or 0) <= 2.0
     time.sleep(2 * PERIOD)
