@@ -66,7 +66,7 @@ def test_real_engines_and_their_files(tmp_path: Path) -> None:
     assert first.value == 1 and second.low <= second.value <= second.high
     for result in found.results:
         parts = sum(times.seconds.sum() for times in result.stages.values())
-        assert 0 < parts <= result.end_to_end.seconds.sum()
+        assert 0.5 * result.end_to_end.seconds.sum() < parts <= result.end_to_end.seconds.sum()
         assert (result.throughput > 0 and result.watts is None) or result.sensor
         mean = float(result.end_to_end.seconds.mean())
         assert replace(result, watts=5.0).joules_per_frame == pytest.approx(5 * mean)
