@@ -138,12 +138,10 @@ def bench(
     ratio. Writes bench.json and latency.png to runs/bench/NAME. With --min-iou or --max-p99-ms the exit code is 1
     where an engine misses it.
     """
-    from irdet.cli.console import print_json, progress, say
+    from irdet.cli.console import print_json, progress, say, tell_notes
     from irdet.cli.rundir import named_after, run_folder
     from irdet.data.sirst import load_dataset
-    from irdet.engines import open_engine, shipped_models
-    from irdet.engines.base import DEVICES
-    from irdet.engines.classical import METHODS
+    from irdet.engines import open_engine
     from irdet.evaluation.bench.fresh import run_fresh
     from irdet.evaluation.bench.measure import ROUNDS, BenchOptions
     from irdet.evaluation.bench.measure import bench as run
@@ -173,20 +171,13 @@ def bench(
     with ExitStack() as closing:
         opened: list[tuple[str, BaseEngine]] = []
         for one in named:
-            file, _, where = one.rpartition("@")
-            model, on = (file, where) if file and where in DEVICES else (one, device)
-            if file in {*shipped_models(), *METHODS} and where not in DEVICES:
-                raise unknown_name("device", where, DEVICES)
+            model, on = _place(one, device)
             opened.append((one, closing.enter_context(open_engine(model, device=on, threads=threads))))
             options = replace(options, size=imgsz or _size(opened[0][1]))
             if not no_fresh:
                 fresh[one] = run_fresh(model, on, threads, options.size, targets, views)
-        if not quiet:
-            for one, which in opened:
-                for note in which.notes:
-                    say(f"{one}: {note}")
-            for note in dataset.notes if dataset else ():
-                say(note)
+        tell_notes((f"{one}: {note}" for one, which in opened for note in which.notes), quiet)
+        tell_notes(dataset.notes if dataset else (), quiet)
         # Before the minutes that measuring takes: a folder that cannot be made is told first.
         run_name = name or named_after(Path(named[0]).stem.partition("@")[0])
         folder = closing.enter_context(run_folder(None, "bench", run_name, exist_ok))
@@ -210,6 +201,20 @@ def bench(
             say(f"written: {', '.join(map(str, files))}")
     if missed := _missed(found, min_iou, max_p99_ms):
         raise IrdetError("; ".join(missed))
+
+
+def _place(named: str, device: str) -> tuple[str, str]:
+    """Returns the model and the device of `MODEL@DEVICE`; a name without a device gets the one that all have."""
+    from irdet.engines import shipped_models
+    from irdet.engines.base import DEVICES
+    from irdet.engines.classical import METHODS
+
+    model, _, where = named.rpartition("@")
+    if model and where in DEVICES:
+        return model, where
+    if model in {*shipped_models(), *METHODS}:
+        raise unknown_name("device", where, DEVICES)
+    return named, device
 
 
 def _size(engine: BaseEngine) -> tuple[int, int]:

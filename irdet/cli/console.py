@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
@@ -51,6 +51,12 @@ def say(text: object) -> None:
 def print_line(text: object) -> None:
     """Prints a line on stdout, as `say` does on stderr."""
     out().print(plain(str(text)), markup=False, soft_wrap=True)
+
+
+def tell_notes(notes: Iterable[str], quiet: bool = False) -> None:
+    """Tells on stderr, unless quiet, what an engine, a source or a data set has to say of itself."""
+    for note in () if quiet else notes:
+        say(note)
 
 
 def tell_skipped(one: Skipped) -> None:
@@ -101,8 +107,9 @@ def print_table(title: str, rows: Sequence[Sequence[object]], columns: Sequence[
     for row in rows:
         table.add_row(*(Text(plain(_cell(value))) for value in row))  # names hold brackets, and no markup
     # Not the table's own title: that is broken at the table's width.
-    out().print(Text(plain(title), style="table.title"), soft_wrap=True)
-    out().print(table, crop=False)
+    console = out()
+    console.print(Text(plain(title), style="table.title"), soft_wrap=True)
+    console.print(table, crop=False)
 
 
 @contextmanager

@@ -114,7 +114,7 @@ def eval_(
     With --video, Pd and false targets of single frames are measured on clips, then those of confirmed tracks, with
     purity, switches and the time to confirm; frames are not resized there unless --resize says so.
     """
-    from irdet.cli.console import print_json, print_table, progress, say
+    from irdet.cli.console import print_json, print_table, progress, say, tell_notes
     from irdet.cli.eval_video import measure_video
     from irdet.cli.rundir import named_after, run_folder
     from irdet.core.threshold import parse_threshold
@@ -144,8 +144,7 @@ def eval_(
     if video is not None:
         clips, follow = find_clips(video, truth), tracker_options(tracker)
         with open_engine(model, device=device, threads=threads) as engine:
-            for note in () if quiet else engine.notes:
-                say(note)
+            tell_notes(engine.notes, quiet)
             detector = Detector(engine, threshold=level, polarity=polarity, resize=resize, views=views)
             with run_folder(output, "eval", named_after(video.stem or "video"), exist_ok) as folder:
                 measure_video(
@@ -161,8 +160,7 @@ def eval_(
     reach = DISTANCE if distance is None else distance
     dataset = load_dataset(data, split, empty_truth=target_free)
     with open_engine(model, device=device, threads=threads) as engine:
-        for note in () if quiet else (*engine.notes, *dataset.notes):
-            say(note)
+        tell_notes((*engine.notes, *dataset.notes), quiet)
         detector = Detector(engine, threshold=level, polarity=polarity, views=views)
         record = engine.info
         with run_folder(output, "eval", named_after(dataset.name), exist_ok) as folder:

@@ -46,7 +46,7 @@ def info(
     as_json: JsonOption = False,
 ) -> None:
     """Shows parameters, GFLOP, receptive field and stride of a network, the record of a model file, or a method."""
-    from irdet.cli.console import print_json, print_table, say
+    from irdet.cli.console import print_json, print_table, tell_notes
     from irdet.engines.classical import METHODS
 
     model = one_model(name, given) or "mlcl-edge"
@@ -92,8 +92,7 @@ def info(
             *((f"metrics: {key}", _brief(value)) for key, value in record.metrics.items()),
         ]
     print_table(model, rows)
-    for note in known.notes:
-        say(note)
+    tell_notes(known.notes)
 
 
 def _method(name: str, as_json: bool) -> None:

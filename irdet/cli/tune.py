@@ -75,8 +75,8 @@ def tune(
 
     The figures that it prints are measured on the data that the threshold was chosen on: test on others.
     """
-    from irdet.cli.console import print_json, print_line, print_table, progress, say
-    from irdet.cli.rundir import new_run
+    from irdet.cli.console import print_json, print_line, print_table, progress, tell_notes
+    from irdet.cli.rundir import named_after, run_folder
     from irdet.data.sirst import load_dataset
     from irdet.engines import open_engine, resolve_model
     from irdet.engines.record import read_record
@@ -99,8 +99,7 @@ def tune(
     reach = DISTANCE if distance is None else distance
     dataset = load_dataset(data, split)
     with open_engine(file, device=device, threads=threads) as engine:
-        for note in () if quiet else (*engine.notes, *dataset.notes):
-            say(note)
+        tell_notes((*engine.notes, *dataset.notes), quiet)
         with progress("measuring", len(dataset), quiet) as advance:
             evaluation = evaluate(
                 *(Detector(engine, polarity=polarity, views=views), dataset),
@@ -114,8 +113,11 @@ def tune(
     chosen = choose_threshold(curves, max_fa)
     threshold = round(float(curves.thresholds[chosen]), 6)
     if output is None:
-        output = new_run("tune", file.stem, exist_ok) / file.name
-    write_threshold(file, output, threshold)
+        with run_folder(None, "tune", named_after(file.stem), exist_ok) as folder:
+            output = folder / file.name
+            write_threshold(file, output, threshold)
+    else:
+        write_threshold(file, output, threshold)
 
     old = int(abs(curves.thresholds - own).argmin())
     before, after = _at(curves, old), _at(curves, chosen)

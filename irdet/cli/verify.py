@@ -25,7 +25,7 @@ def verify(
 
     The frames and their outputs lie beside the model, in NAME.golden.npz, where irdet export put them.
     """
-    from irdet.cli.console import print_json, say
+    from irdet.cli.console import print_json, tell_notes
     from irdet.engines import open_engine, resolve_model
     from irdet.engines.golden import golden_path, read_golden, replay
 
@@ -34,8 +34,7 @@ def verify(
     with open_engine(path, device=device, threads=threads) as engine:
         result = replay(engine, golden)
         runtime, notes, precision = engine.runtime, engine.notes, engine.info.precision
-    for note in notes:
-        say(note)
+    tell_notes(notes)
     if as_json:
         print_json({"model": str(path), "runtime": runtime, "precision": precision, **result.to_dict()})
     else:

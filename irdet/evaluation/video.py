@@ -404,10 +404,11 @@ def find_clips(path: Path, truth: Path | None = None) -> list[tuple[Path, Path]]
         DataError: Nothing is there, or a truth is missing.
     """
     clips = [path]
-    if truth is not None and path.is_dir() and any(one.suffix.lower() in VIDEO_SUFFIXES for one in path.iterdir()):
+    videos = sorted(one for one in path.iterdir() if one.suffix.lower() in VIDEO_SUFFIXES) if path.is_dir() else []
+    if truth is not None and videos:
         raise UsageError(f"--truth {truth} is of one clip, and {path} holds several: name one, or leave --truth out")
     if path.is_dir() and truth is None:
-        clips = sorted(one for one in path.iterdir() if one.suffix.lower() in VIDEO_SUFFIXES)
+        clips = videos
         if not clips:
             raise DataError(f"{path} holds no videos ({', '.join(VIDEO_SUFFIXES)}); of images, give --truth too")
     elif not path.exists():

@@ -42,8 +42,10 @@ _JPEG_SIDE = 65500
 #: coder takes, and truer. OpenCV 4.8 cannot, and leaves them to FFmpeg.
 _RAW_VIDEO = [raw, 1] if (raw := getattr(cv2, "VIDEOWRITER_PROP_RAW_VIDEO", None)) is not None else []
 
-#: Decimals of what is written; other numbers are whole.
+#: What is measured in counts of the source.
 _COUNTS = ("peak", "background", "background_std", "contrast")
+
+#: Decimals of what is written; other numbers are whole.
 _DECIMALS = {"x": 3, "y": 3, "score": 4, "mean_score": 4, "scr": 3} | dict.fromkeys(_COUNTS, 3)
 
 #: Counts below this have six digits that count instead.

@@ -137,9 +137,9 @@ class TiffSource(_Numbered):
         self._path = path
         self._end = pages if options.stop is None else min(pages, options.stop)
         self._shape: tuple[int, ...] | None = None  # by the first page that is read
-        width, height = sides(path)
-        if not options.takes(0) and width > 0 < height:  # which may be an overview then
-            self._shape = height, width
+        if not options.takes(0):  # that may be an overview then
+            width, height = sides(path)
+            self._shape = (height, width) if width > 0 and height > 0 else None
         self._first = 0
         self._block: list[NDArray[np.generic]] = []
         super().__init__(printable(path.stem), pages, options, is_video=True)
